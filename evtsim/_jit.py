@@ -1,0 +1,120 @@
+"""The one njit decorator of the kernels, and the folder that keeps their machine code.
+
+numba's own cache looks at the file of the function it compiles and at nothing else: it does not
+notice an edit in a callee of another file, a changed constant or NUMBA_BOUNDSCHECK. Kernels are
+therefore cached in a folder whose name is a hash of everything they are made of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+import platformdirs
+
+PACKAGE = Path(__file__).parent
+SOURCES = ("_jit.py", "abi.py", "dtypes.py", "kernels/*.py", "**/_kernels.py")
+FLAGS = ("BOUNDSCHECK", "DISABLE_JIT", "OPT", "CPU_NAME", "CPU_FEATURES", "DEBUGINFO_DEFAULT")
+
+
+def fingerprint(package: Path = PACKAGE) -> str:
+    """Hash all that the machine code of the kernels depends on, as 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for module in (numba, llvmlite, np):
+        digest.update(f"{module.__name__} {module.__version__}\n".encode())
+    for flag in FLAGS:
+        digest.update(f"{flag}={getattr(numba.config, flag, None)}\n".encode())
+    for path in sorted({path for pattern in SOURCES for path in package.glob(pattern)}):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache_root() -> Path:
+    """Return the folder that holds one folder of kernels per fingerprint."""
+    return Path(platformdirs.user_cache_dir("evtsim", appauthor=False)) / "kernels"
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """Return the writable folder for this version's kernels, made if need be."""
+    folder = cache_root() / fingerprint()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        # One folder per user: a shared one would let another user plant machine code.
+        uid = os.getuid() if hasattr(os, "getuid") else 0
+        folder = Path(tempfile.gettempdir()) / f"evtsim-{uid}-{fingerprint()}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        if hasattr(os, "getuid") and folder.stat().st_uid != uid:
+            return Path(tempfile.mkdtemp(prefix="evtsim-"))
+        return folder
+
+
+def kernel(function: Any) -> Any:
+    """Compile a function as all kernels are compiled: cached, without the GIL, C's division."""
+    # numba reads its cache folder from a global of the whole process, once, when decorating.
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder())
+    try:
+        return numba.njit(cache=function.__name__ == "replay", nogil=True, error_model="numpy")(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def is_compiled(dispatcher: Any) -> bool:
+    """Tell whether a kernel's machine code is loaded or waits in the cache folder."""
+    if not hasattr(dispatcher, "signatures"):  # NUMBA_DISABLE_JIT leaves plain functions
+        return True
+    function = dispatcher.py_func
+    pattern = f"**/{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"
+    return bool(dispatcher.signatures) or any(cache_folder().glob(pattern))
+
+
+@contextlib.contextmanager
+def announced(dispatcher: Any) -> Iterator[None]:
+    """Say on stderr that a first call compiles, and how long that took."""
+    if is_compiled(dispatcher):
+        yield
+        return
+    print("evtsim: compiling kernels, once per version…", end=" ", file=sys.stderr, flush=True)
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+
+
+def cache_info() -> list[tuple[str, int, int, bool]]:
+    """List the cached versions as (fingerprint, files, bytes, is this version)."""
+    rows = []
+    current = cache_folder()
+    folders = {path for path in cache_root().glob("*") if path.is_dir()} | {current}
+    for folder in sorted(folders):
+        sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        rows.append((folder.name, len(sizes), sum(sizes), folder == current))
+    return rows
+
+
+def cache_clear() -> int:
+    """Remove every cached kernel and return how many bytes that freed."""
+    freed = sum(size for _, _, size, _ in cache_info())
+    for folder in (cache_root(), cache_folder()):
+        shutil.rmtree(folder, ignore_errors=True)
+    cache_folder.cache_clear()
+    return freed

@@ -1,0 +1,169 @@
+"""Every structured dtype and every bundle of arrays that kernels work on, field by field.
+
+The public ones (records, outcomes, domains' configuration) are packed and may be written by
+users. The tables of a running host are aligned, so that kernels load each field in one access;
+their order puts what one `send` touches side by side.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# One record of a trace: 24 bytes.
+RECORD_DTYPE = np.dtype(
+    [
+        ("ts", "u8"),  # ns since the trace's own zero; 64 bits last 584 years
+        ("dom", "u2"),  # calling domain, or the one acted on; Xen's domid_t
+        ("vcpu", "u2"),  # calling vcpu
+        ("op", "u2"),  # abi.Op
+        ("flags", "u2"),  # abi.Fault
+        ("arg0", "u4"),  # first argument, before it is narrowed to Xen's field
+        ("arg1", "u4"),  # second argument
+    ]
+)
+
+# What one record answered and did: 18 bytes.
+OUTCOME_DTYPE = np.dtype(
+    [
+        ("rc", "i4"),  # 0 or -errno
+        ("port", "u4"),  # the port, status code or count that it gave back
+        ("vcpu", "u2"),  # status: the notify vcpu
+        ("remote_dom", "u2"),  # status
+        ("remote_port", "u4"),  # status; a VIRQ's or PIRQ's number too
+        ("effects", "u2"),  # abi.Effect
+    ]
+)
+
+# One domain's configuration, as Host takes it.
+DOMAIN_DTYPE = np.dtype(
+    [
+        ("vcpus", "u2"),  # configured vcpus
+        ("privileged", "u1"),  # 1: may act on other domains
+        ("word_bits", "u1"),  # 32 or 64: the guest's word, decides the 2-level limit
+        ("nr_pirqs", "u2"),  # physical interrupts that the domain knows
+        ("pirq_permitted", "u1"),  # 1: may bind them
+        ("alive", "u1"),  # 1: exists when the trace begins
+        ("max_port", "u4"),  # highest port number allowed (xen-4.23)
+    ]
+)
+
+BUCKET_PORTS = 128
+"""Ports in one bucket of the pool; what is valid is counted per domain, not per bucket."""
+BUCKET_SHIFT = 7
+
+# One domain of a running host: 40 bytes.
+DOMAIN_TABLE = np.dtype(
+    [
+        ("nr_ports", "i4"),  # a port is valid below this; 0 while the domain is dead
+        ("first_vcpu", "i4"),  # row of vcpu 0 in the vcpu table
+        ("nr_vcpus", "i4"),  # configured vcpus
+        ("pollers", "i4"),  # vcpus in poll_mask, so that a notification can skip looking
+        ("max_ports", "i4"),  # the ABI's limit
+        ("free_hint", "i4"),  # no port below this is FREE
+        ("first_pirq", "i4"),  # row of PIRQ 0 in the PIRQ map
+        ("nr_pirqs", "i4"),  # physical interrupts known
+        ("word_shift", "u1"),  # 5 or 6: ports per selector bit as a power of two
+        ("alive", "u1"),
+        ("privileged", "u1"),
+        ("pirq_permitted", "u1"),
+    ],
+    align=True,
+)
+
+# One vcpu: 16 bytes, four to a cache line.
+VCPU_TABLE = np.dtype(
+    [
+        ("pending_sel", "u8"),  # shared memory: evtchn_pending_sel, bits of words of ports
+        ("poll_port", "i4"),  # Xen's poll_evtchn; 0: any port
+        ("upcall_pending", "u1"),  # shared memory
+        ("upcall_mask", "u1"),  # shared memory
+        ("polling", "u1"),  # in the domain's poll_mask
+        ("blocked", "u1"),  # waits in SCHEDOP_poll
+    ],
+    align=True,
+)
+
+# One port: 16 bytes, four to a cache line. A sender's own entry names all of its target.
+PORT_TABLE = np.dtype(
+    [
+        ("peer", "i4"),  # INTERDOMAIN: the peer's index in the pool
+        ("remote_port", "u4"),  # INTERDOMAIN: the peer's port; VIRQ, PIRQ: the number; else 0
+        ("remote_dom", "u2"),  # UNBOUND, INTERDOMAIN; else 0
+        ("notify_vcpu", "u2"),
+        ("state", "u1"),  # abi.PortState
+        ("xen", "u1"),  # consumer_is_xen: attached to Xen itself
+    ],
+    align=True,
+)
+
+# 64 ports' worth of the 2-level bitmaps; pending and mask are always looked at together.
+SHARED_WORD = np.dtype([("pending", "u8"), ("mask", "u8")], align=True)
+
+# What the operation under way gives back; wide, so that no value needs a cast.
+RESULT = np.dtype(
+    [
+        ("port", "i8"),
+        ("vcpu", "i8"),
+        ("remote_dom", "i8"),
+        ("remote_port", "i8"),
+        ("effects", "i8"),
+    ]
+)
+
+# What the host as a whole keeps: one row.
+HOST_TABLE = np.dtype(
+    [
+        ("buckets_used", "i8"),  # of the pool; bucket 0 is nobody's
+        ("records", "i8"),  # applied so far
+        ("last_ts", "u8"),  # ns; of the last record applied
+    ]
+)
+
+TALLY_OPS = 77
+"""Rows of the tally: one per operation number to 75, one for all numbers above."""
+TALLY_ERRNOS = 96
+"""Columns of the tally: errno 0 (none) to 95."""
+TALLY_EFFECTS = 1024
+"""Every combination of effect flags."""
+
+Array = np.ndarray[Any, Any]
+
+
+class Tables(NamedTuple):
+    """All that a running host is made of."""
+
+    host: Array  # HOST_TABLE, (1,)
+    domains: Array  # DOMAIN_TABLE, (domains,)
+    vcpus: Array  # VCPU_TABLE, (vcpus of all domains,)
+    buckets: Array  # int32, (domains, buckets of a full domain): numbers into the pool, 0 none
+    ports: Array  # PORT_TABLE, (buckets * BUCKET_PORTS,): the pool
+    shared: Array  # SHARED_WORD, (domains, 64)
+    virqs: Array  # int32, (vcpus of all domains, NR_VIRQS): bound port or 0
+    pirqs: Array  # int32, (PIRQs of all domains,): bound port or 0
+    vcpu_virqs: Array  # uint8, (NR_VIRQS,): 1 where every vcpu binds the VIRQ for itself
+    result: Array  # RESULT, (1,)
+    tally: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
+    effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
+
+
+class Columns(NamedTuple):
+    """The columns of a stretch of a trace, as RECORD_DTYPE has them, contiguous and read-only."""
+
+    ts: Array
+    dom: Array
+    vcpu: Array
+    op: Array
+    flags: Array
+    arg0: Array
+    arg1: Array
+
+
+class OutcomeColumns(NamedTuple):
+    """The columns of a stretch of outcomes, as OUTCOME_DTYPE has them; zero before the replay."""
+
+    rc: Array
+    port: Array
+    vcpu: Array
+    remote_dom: Array
+    remote_port: Array
+    effects: Array

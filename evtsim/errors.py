@@ -1,0 +1,68 @@
+"""Every error that a user of evtsim can cause.
+
+Each prints as one line that says where the fault is, what was found and what was expected, so
+that the command line can show it as it is.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class EvtsimError(Exception):
+    """Base of all errors that bad input or wrong usage causes."""
+
+
+class HostError(EvtsimError):
+    """A host's description does not make sense, or there is none."""
+
+
+class TraceError(EvtsimError):
+    """A trace, or a file that should hold one, cannot be used.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong, in a few words.
+    path : path-like, optional
+        The file that it was found in.
+    record : int, optional
+        Number of the record, from 0.
+    field : str, optional
+        Name of the column.
+    value : object, optional
+        What stands there.
+    expected : str, optional
+        What should stand there.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        record: int | None = None,
+        field: str | None = None,
+        value: object = None,
+        expected: str | None = None,
+    ) -> None:
+        self.problem = problem
+        self.path = None if path is None else os.fspath(path)
+        self.record = record
+        self.field = field
+        self.value = value
+        self.expected = expected
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        where = [] if self.path is None else [self.path]
+        if self.record is not None:
+            where.append(f"record {self.record}")
+        if self.field is not None:
+            where.append(f"field {self.field}")
+        text = self.problem
+        if self.value is not None:
+            text += f": {self.value!r}"
+        if self.expected is not None:
+            text += f" (expected {self.expected})"
+        return ": ".join([", ".join(where), text] if where else [text])

@@ -1,0 +1,552 @@
+"""The life cycle of ports: what Xen keeps in event_channel.c, apart from the ABIs.
+
+Every operation takes the tables, the caller and the record's arguments as int64, looks up,
+validates in Xen's order, changes, and returns 0 or a negative errno. What it gives back besides
+goes into tables.result, which is all zero when it starts.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import kernel
+from evtsim.kernels import two_level
+from evtsim.kernels import vcpu as _vcpu
+
+set_pending = two_level.set_pending
+clear_pending = two_level.clear_pending
+leave_poll = _vcpu.leave_poll
+block = _vcpu.block
+
+FREE = int(abi.PortState.FREE)
+RESERVED = int(abi.PortState.RESERVED)
+UNBOUND = int(abi.PortState.UNBOUND)
+INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
+PIRQ = int(abi.PortState.PIRQ)
+VIRQ = int(abi.PortState.VIRQ)
+IPI = int(abi.PortState.IPI)
+
+STATUS_CLOSED = int(abi.Status.CLOSED)
+STATUS_UNBOUND = int(abi.Status.UNBOUND)
+STATUS_INTERDOMAIN = int(abi.Status.INTERDOMAIN)
+STATUS_PIRQ = int(abi.Status.PIRQ)
+STATUS_VIRQ = int(abi.Status.VIRQ)
+STATUS_IPI = int(abi.Status.IPI)
+
+DROPPED = int(abi.Effect.DROPPED)
+XEN = int(abi.Effect.XEN)
+
+EPERM = int(abi.Errno.EPERM)
+ENOENT = int(abi.Errno.ENOENT)
+ESRCH = int(abi.Errno.ESRCH)
+EEXIST = int(abi.Errno.EEXIST)
+EINVAL = int(abi.Errno.EINVAL)
+ENOSPC = int(abi.Errno.ENOSPC)
+
+DOMID_MASK = 0xFFFF
+DOMID_SELF = abi.DOMID_SELF
+NR_VIRQS = abi.NR_VIRQS
+
+
+# Looking up --------------------------------------------------------------------------------------
+
+
+@kernel
+def pool_index(tables, dom, port):
+    """Return where in the pool a port below the ABI's limit lies."""
+    return (np.int64(tables.buckets[dom, port >> 7]) << 7) + (port & 127)
+
+
+@kernel
+def is_valid(tables, dom, port):
+    """Tell whether the port's bucket exists (port_is_valid)."""
+    return port < tables.domains[dom]["nr_ports"]
+
+
+@kernel
+def is_xen(tables, dom, port):
+    """Tell whether the port is valid and attached to Xen."""
+    return is_valid(tables, dom, port) and tables.ports[pool_index(tables, dom, port)]["xen"] != 0
+
+
+@kernel
+def is_alive(tables, dom):
+    """Tell whether the domain is configured and exists."""
+    return dom < len(tables.domains) and tables.domains[dom]["alive"] != 0
+
+
+@kernel
+def find_target(tables, dom, named):
+    """Return the domain that a caller names and may act on, or -ESRCH, -EPERM.
+
+    Only DOMID_SELF is oneself: by its own number an unprivileged caller is refused.
+    """
+    if named == DOMID_SELF:
+        return dom
+    if not is_alive(tables, named):
+        return -ESRCH
+    if not tables.domains[dom]["privileged"]:
+        return -EPERM
+    return named
+
+
+@kernel
+def add_bucket(tables, dom):
+    """Make a domain's next bucket of ports valid, all FREE; the first of them."""
+    domain = tables.domains[dom]
+    first = np.int64(domain["nr_ports"])
+    bucket = np.int64(tables.buckets[dom, first >> 7])
+    if bucket == 0:
+        bucket = np.int64(tables.host[0]["buckets_used"])
+        tables.host[0]["buckets_used"] += 1
+        tables.buckets[dom, first >> 7] = bucket
+    for index in range(bucket << 7, (bucket + 1) << 7):
+        clear_port(tables, index)
+    domain["nr_ports"] = first + 128
+    return first
+
+
+@kernel
+def get_free_port(tables, dom):
+    """Return the lowest FREE port, from a new bucket if need be, or -ENOSPC (get_free_port)."""
+    domain = tables.domains[dom]
+    for port in range(np.int64(domain["free_hint"]), np.int64(domain["nr_ports"])):
+        if tables.ports[pool_index(tables, dom, port)]["state"] == FREE:
+            domain["free_hint"] = port
+            return port
+    domain["free_hint"] = domain["nr_ports"]
+    if domain["nr_ports"] >= domain["max_ports"]:
+        return -ENOSPC
+    return add_bucket(tables, dom)
+
+
+@kernel
+def virq_row(tables, dom, virq, vcpu):
+    """Return the row of the VIRQ map that holds this VIRQ: the vcpu's own, or vcpu 0's."""
+    first = np.int64(tables.domains[dom]["first_vcpu"])
+    return first + vcpu if tables.vcpu_virqs[virq] else first
+
+
+# Changing one port -------------------------------------------------------------------------------
+
+
+@kernel
+def clear_port(tables, index):
+    """Make a port of the pool as new: FREE, for nobody, on vcpu 0."""
+    p = tables.ports[index]
+    p["peer"] = 0
+    p["remote_port"] = 0
+    p["remote_dom"] = 0
+    p["notify_vcpu"] = 0
+    p["state"] = FREE
+    p["xen"] = 0
+
+
+@kernel
+def occupy(tables, dom, port, state, vcpu):
+    """Give a FREE port its state and notify vcpu, hand it back as the result; the pool's index."""
+    index = pool_index(tables, dom, port)
+    p = tables.ports[index]
+    p["state"] = state
+    p["notify_vcpu"] = vcpu
+    tables.result[0]["port"] = port
+    return index
+
+
+@kernel
+def connect(tables, index, peer, remote_dom, remote_port):
+    """Make one end of an interdomain channel point at the other."""
+    p = tables.ports[index]
+    p["state"] = INTERDOMAIN
+    p["peer"] = peer
+    p["remote_dom"] = remote_dom
+    p["remote_port"] = remote_port
+
+
+@kernel
+def forget_virq(tables, dom, port):
+    """Take a VIRQ port out of the map of the vcpu that owns it."""
+    p = tables.ports[pool_index(tables, dom, port)]
+    virq = np.int64(p["remote_port"])
+    # A per-vcpu VIRQ's port cannot be moved, so its notify vcpu is still its owner.
+    tables.virqs[virq_row(tables, dom, virq, np.int64(p["notify_vcpu"])), virq] = 0
+
+
+@kernel
+def close_port(tables, dom, port):
+    """Close a port that is neither FREE nor RESERVED, whoever it is attached to.
+
+    The mask bit, selectors and upcall_pending stay, and so does everything of the peer but its
+    state.
+    """
+    index = pool_index(tables, dom, port)
+    p = tables.ports[index]
+    if p["state"] == VIRQ:
+        forget_virq(tables, dom, port)
+    elif p["state"] == PIRQ:
+        tables.pirqs[np.int64(tables.domains[dom]["first_pirq"]) + p["remote_port"]] = 0
+    elif p["state"] == INTERDOMAIN:
+        peer = tables.ports[p["peer"]]
+        peer["state"] = UNBOUND
+        peer["peer"] = 0
+        peer["remote_dom"] = dom
+        peer["remote_port"] = 0
+    clear_pending(tables, dom, port)
+    clear_port(tables, index)
+    domain = tables.domains[dom]
+    domain["free_hint"] = min(np.int64(domain["free_hint"]), port)
+
+
+# Hypercalls --------------------------------------------------------------------------------------
+
+
+@kernel
+def alloc_unbound(tables, dom, named, remote_dom):
+    """evtchn_alloc_unbound: DOMID_SELF as the remote is the caller, wherever the port is."""
+    target = find_target(tables, dom, named & DOMID_MASK)
+    if target < 0:
+        return target
+    port = get_free_port(tables, target)
+    if port < 0:
+        return port
+    index = occupy(tables, target, port, UNBOUND, 0)
+    remote = remote_dom & DOMID_MASK
+    tables.ports[index]["remote_dom"] = dom if remote == DOMID_SELF else remote
+    return 0
+
+
+@kernel
+def bind_interdomain(tables, dom, named, remote_port):
+    """evtchn_bind_interdomain: the new local port is notified at once, the remote end is not."""
+    remote_dom = named & DOMID_MASK
+    if remote_dom == DOMID_SELF:
+        remote_dom = dom
+    if not is_alive(tables, remote_dom):
+        return -ESRCH
+    port = get_free_port(tables, dom)
+    if port < 0:
+        return port
+    if not is_valid(tables, remote_dom, remote_port):
+        return -EINVAL
+    peer = pool_index(tables, remote_dom, remote_port)
+    if tables.ports[peer]["state"] != UNBOUND or tables.ports[peer]["remote_dom"] != dom:
+        return -EINVAL
+    index = occupy(tables, dom, port, INTERDOMAIN, 0)
+    connect(tables, index, peer, remote_dom, remote_port)
+    connect(tables, peer, index, dom, port)
+    tables.result[0]["effects"] = set_pending(tables, dom, 0, port)
+    return 0
+
+
+@kernel
+def bind_virq(tables, dom, virq, vcpu):
+    """evtchn_bind_virq: the range of a global VIRQ's vcpu is looked at before it exists."""
+    if virq >= NR_VIRQS:
+        return -EINVAL
+    if vcpu != 0 and not tables.vcpu_virqs[virq]:
+        return -EINVAL
+    if vcpu >= tables.domains[dom]["nr_vcpus"]:
+        return -ENOENT
+    row = virq_row(tables, dom, virq, vcpu)
+    if tables.virqs[row, virq]:
+        return -EEXIST
+    port = get_free_port(tables, dom)
+    if port < 0:
+        return port
+    index = occupy(tables, dom, port, VIRQ, vcpu)
+    tables.ports[index]["remote_port"] = virq
+    tables.virqs[row, virq] = port
+    return 0
+
+
+@kernel
+def bind_pirq(tables, dom, pirq):
+    """evtchn_bind_pirq."""
+    domain = tables.domains[dom]
+    if pirq >= domain["nr_pirqs"]:
+        return -EINVAL
+    if not domain["pirq_permitted"]:
+        return -EPERM
+    row = np.int64(domain["first_pirq"]) + pirq
+    if tables.pirqs[row]:
+        return -EEXIST
+    port = get_free_port(tables, dom)
+    if port < 0:
+        return port
+    index = occupy(tables, dom, port, PIRQ, 0)
+    tables.ports[index]["remote_port"] = pirq
+    tables.pirqs[row] = port
+    return 0
+
+
+@kernel
+def bind_ipi(tables, dom, vcpu):
+    """evtchn_bind_ipi."""
+    if vcpu >= tables.domains[dom]["nr_vcpus"]:
+        return -ENOENT
+    port = get_free_port(tables, dom)
+    if port < 0:
+        return port
+    occupy(tables, dom, port, IPI, vcpu)
+    return 0
+
+
+@kernel
+def close(tables, dom, port):
+    """evtchn_close, by the guest: not what is attached to Xen."""
+    if not is_valid(tables, dom, port):
+        return -EINVAL
+    p = tables.ports[pool_index(tables, dom, port)]
+    if p["xen"] or p["state"] == FREE or p["state"] == RESERVED:
+        return -EINVAL
+    close_port(tables, dom, port)
+    return 0
+
+
+@kernel
+def send(tables, dom, port):
+    """evtchn_send; the effects or -EINVAL, since it cannot have both."""
+    if not is_valid(tables, dom, port):
+        return -EINVAL
+    p = tables.ports[pool_index(tables, dom, port)]
+    if p["xen"]:
+        return -EINVAL
+    if p["state"] == INTERDOMAIN:
+        peer = tables.ports[p["peer"]]
+        if peer["xen"]:
+            return XEN
+        return set_pending(
+            tables,
+            np.int64(p["remote_dom"]),
+            np.int64(peer["notify_vcpu"]),
+            np.int64(p["remote_port"]),
+        )
+    if p["state"] == IPI:
+        return set_pending(tables, dom, np.int64(p["notify_vcpu"]), port)
+    if p["state"] == UNBOUND:
+        return DROPPED
+    return -EINVAL
+
+
+@kernel
+def status(tables, dom, named, port):
+    """evtchn_status: the code in result.port; a PIRQ's or VIRQ's number in result.remote_port."""
+    target = find_target(tables, dom, named & DOMID_MASK)
+    if target < 0:
+        return target
+    if not is_valid(tables, target, port):
+        return -EINVAL
+    p = tables.ports[pool_index(tables, target, port)]
+    code = STATUS_CLOSED
+    if p["state"] == UNBOUND:
+        code = STATUS_UNBOUND
+    elif p["state"] == INTERDOMAIN:
+        code = STATUS_INTERDOMAIN
+    elif p["state"] == PIRQ:
+        code = STATUS_PIRQ
+    elif p["state"] == VIRQ:
+        code = STATUS_VIRQ
+    elif p["state"] == IPI:
+        code = STATUS_IPI
+    result = tables.result[0]
+    result["port"] = code
+    result["vcpu"] = p["notify_vcpu"]
+    result["remote_dom"] = p["remote_dom"]
+    result["remote_port"] = p["remote_port"]
+    return 0
+
+
+@kernel
+def bind_vcpu(tables, dom, port, vcpu):
+    """evtchn_bind_vcpu: an event that is pending already stays where it was told."""
+    if vcpu >= tables.domains[dom]["nr_vcpus"]:
+        return -ENOENT
+    if not is_valid(tables, dom, port):
+        return -EINVAL
+    p = tables.ports[pool_index(tables, dom, port)]
+    if p["xen"]:
+        return -EINVAL
+    if p["state"] == VIRQ:
+        if tables.vcpu_virqs[p["remote_port"]]:
+            return -EINVAL
+    elif p["state"] != UNBOUND and p["state"] != INTERDOMAIN and p["state"] != PIRQ:
+        return -EINVAL
+    p["notify_vcpu"] = vcpu
+    return 0
+
+
+@kernel
+def unmask(tables, dom, port):
+    """evtchn_unmask, of any valid port whatever its state; the effects or -EINVAL."""
+    if not is_valid(tables, dom, port):
+        return -EINVAL
+    p = tables.ports[pool_index(tables, dom, port)]
+    return two_level.unmask(tables, dom, np.int64(p["notify_vcpu"]), port)
+
+
+@kernel
+def reset(tables, dom, named):
+    """evtchn_reset: closes all that close would."""
+    target = find_target(tables, dom, named & DOMID_MASK)
+    if target < 0:
+        return target
+    for port in range(np.int64(tables.domains[target]["nr_ports"])):
+        close(tables, target, port)
+    return 0
+
+
+# What the guest, the toolstack and the hypervisor do around them ---------------------------------
+
+
+@kernel
+def notify(tables, dom, port):
+    """Notify a valid port on its own vcpu and hand it back as the result."""
+    p = tables.ports[pool_index(tables, dom, port)]
+    result = tables.result[0]
+    result["port"] = port
+    result["effects"] = set_pending(tables, dom, np.int64(p["notify_vcpu"]), port)
+
+
+@kernel
+def raise_virq(tables, dom, virq, vcpu):
+    """send_guest_vcpu_virq, or send_guest_global_virq by the VIRQ's kind."""
+    if virq >= NR_VIRQS:
+        return -EINVAL
+    if vcpu >= tables.domains[dom]["nr_vcpus"]:
+        return -ENOENT
+    port = np.int64(tables.virqs[virq_row(tables, dom, virq, vcpu), virq])
+    if port:
+        # A per-vcpu VIRQ's port always notifies its owner, so both kinds go the same way.
+        notify(tables, dom, port)
+    return 0
+
+
+@kernel
+def raise_pirq(tables, dom, pirq):
+    """send_guest_pirq."""
+    domain = tables.domains[dom]
+    if pirq >= domain["nr_pirqs"]:
+        return -EINVAL
+    port = np.int64(tables.pirqs[np.int64(domain["first_pirq"]) + pirq])
+    if port:
+        notify(tables, dom, port)
+    return 0
+
+
+@kernel
+def mask(tables, dom, port):
+    """Set a mask bit as the guest does: whether the port is valid or not."""
+    if not two_level.in_reach(tables, dom, port):
+        return -EINVAL
+    two_level.set_mask(tables, dom, port)
+    return 0
+
+
+@kernel
+def clear_pending_bit(tables, dom, port):
+    """Clear a pending bit as the guest does: whether the port is valid or not."""
+    if not two_level.in_reach(tables, dom, port):
+        return -EINVAL
+    clear_pending(tables, dom, port)
+    return 0
+
+
+@kernel
+def poll(tables, dom, vcpu, port):
+    """SCHEDOP_poll on one port; result.port is 1 where it returns at once."""
+    row = np.int64(tables.domains[dom]["first_vcpu"]) + vcpu
+    v = tables.vcpus[row]
+    if v["blocked"]:
+        return -EINVAL
+    # Every way out that does not block leaves poll_mask, where a poll of port 0 may have left it.
+    leave_poll(tables, dom, row)
+    if v["upcall_pending"] and not v["upcall_mask"]:
+        tables.result[0]["port"] = 1
+        return 0
+    if not two_level.in_reach(tables, dom, port):
+        return -EINVAL
+    if two_level.is_pending(tables, dom, port):
+        tables.result[0]["port"] = 1
+        return 0
+    block(tables, dom, row, port)
+    return 0
+
+
+@kernel
+def set_upcall_mask(tables, dom, vcpu, value):
+    """Write the vcpu's evtchn_upcall_mask as the guest does: nobody is told."""
+    row = np.int64(tables.domains[dom]["first_vcpu"]) + vcpu
+    tables.vcpus[row]["upcall_mask"] = 1 if value else 0
+    return 0
+
+
+@kernel
+def alloc_xen(tables, dom, vcpu, remote_dom):
+    """alloc_unbound_xen_event_channel: the remote's id is taken as it is."""
+    port = get_free_port(tables, dom)
+    if port < 0:
+        return port
+    p = tables.ports[occupy(tables, dom, port, UNBOUND, vcpu)]
+    p["remote_dom"] = remote_dom & DOMID_MASK
+    p["xen"] = 1
+    return 0
+
+
+@kernel
+def free_xen(tables, dom, port):
+    """free_xen_event_channel."""
+    if not is_xen(tables, dom, port):
+        return -EINVAL
+    close_port(tables, dom, port)
+    return 0
+
+
+@kernel
+def notify_xen(tables, dom, port):
+    """notify_via_xen_event_channel: the peer hears it even if Xen consumes that end too."""
+    if not is_xen(tables, dom, port):
+        return -EINVAL
+    p = tables.ports[pool_index(tables, dom, port)]
+    if p["state"] == INTERDOMAIN:
+        tables.result[0]["effects"] = set_pending(
+            tables,
+            np.int64(p["remote_dom"]),
+            np.int64(tables.ports[p["peer"]]["notify_vcpu"]),
+            np.int64(p["remote_port"]),
+        )
+    return 0
+
+
+@kernel
+def destroy_domain(tables, dom):
+    """evtchn_destroy: everything closes; peers wait for a domain that is gone."""
+    domain = tables.domains[dom]
+    for port in range(np.int64(domain["nr_ports"])):
+        if tables.ports[pool_index(tables, dom, port)]["state"] > RESERVED:
+            close_port(tables, dom, port)
+    domain["nr_ports"] = 0
+    domain["alive"] = 0
+    return 0
+
+
+@kernel
+def create_domain(tables, dom):
+    """evtchn_init, on shared memory, vcpus and maps that are all zero again."""
+    domain = tables.domains[dom]
+    for word in range(tables.shared.shape[1]):
+        tables.shared[dom, word]["pending"] = 0
+        tables.shared[dom, word]["mask"] = 0
+    first = np.int64(domain["first_vcpu"])
+    for row in range(first, first + domain["nr_vcpus"]):
+        v = tables.vcpus[row]
+        v["upcall_pending"] = 0
+        v["upcall_mask"] = 0
+        v["pending_sel"] = 0
+        v["blocked"] = 0
+        leave_poll(tables, dom, row)
+        tables.virqs[row, :] = 0
+    pirqs = np.int64(domain["first_pirq"])
+    tables.pirqs[pirqs : pirqs + domain["nr_pirqs"]] = 0
+    domain["alive"] = 1
+    domain["free_hint"] = 0
+    tables.ports[pool_index(tables, dom, add_bucket(tables, dom))]["state"] = RESERVED
+    return 0

@@ -1,0 +1,224 @@
+"""The loop over records: checks in front of every operation, dispatch, outcome.
+
+Runs until the stretch ends or an operation might need a bucket that the pool does not have;
+the caller then grows the pool and goes on at that record.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import kernel
+from evtsim.dtypes import TALLY_OPS
+from evtsim.kernels import ports, two_level
+from evtsim.kernels.bits import prefetch
+
+# Operations by name, as numba wants constants.
+BIND_INTERDOMAIN = int(abi.Op.BIND_INTERDOMAIN)
+BIND_VIRQ = int(abi.Op.BIND_VIRQ)
+BIND_PIRQ = int(abi.Op.BIND_PIRQ)
+CLOSE = int(abi.Op.CLOSE)
+SEND = int(abi.Op.SEND)
+STATUS = int(abi.Op.STATUS)
+ALLOC_UNBOUND = int(abi.Op.ALLOC_UNBOUND)
+BIND_IPI = int(abi.Op.BIND_IPI)
+BIND_VCPU = int(abi.Op.BIND_VCPU)
+UNMASK = int(abi.Op.UNMASK)
+RESET = int(abi.Op.RESET)
+RAISE_VIRQ = int(abi.Op.RAISE_VIRQ)
+RAISE_PIRQ = int(abi.Op.RAISE_PIRQ)
+MASK = int(abi.Op.MASK)
+CLEAR_PENDING = int(abi.Op.CLEAR_PENDING)
+UPCALL = int(abi.Op.UPCALL)
+POLL = int(abi.Op.POLL)
+SET_UPCALL_MASK = int(abi.Op.SET_UPCALL_MASK)
+ALLOC_XEN = int(abi.Op.ALLOC_XEN)
+FREE_XEN = int(abi.Op.FREE_XEN)
+NOTIFY_XEN = int(abi.Op.NOTIFY_XEN)
+DESTROY_DOMAIN = int(abi.Op.DESTROY_DOMAIN)
+CREATE_DOMAIN = int(abi.Op.CREATE_DOMAIN)
+FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
+
+FAULT_IN = int(abi.Fault.IN)
+FAULT_OUT = int(abi.Fault.OUT)
+
+INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
+
+ENOENT = int(abi.Errno.ENOENT)
+ESRCH = int(abi.Errno.ESRCH)
+EFAULT = int(abi.Errno.EFAULT)
+EEXIST = int(abi.Errno.EEXIST)
+ENOSYS = int(abi.Errno.ENOSYS)
+
+PORT_AHEAD = 24
+"""Records ahead at which the sender's port is asked for: far enough to arrive from memory."""
+PEER_AHEAD = 12
+"""Records ahead at which, the sender's port being there, its target is asked for."""
+
+
+@kernel
+def look_ahead(tables, trace, i, stop):
+    """Ask for the cache lines that records to come will touch. Changes nothing."""
+    j = i + PORT_AHEAD
+    if j < stop:
+        dom = np.int64(trace.dom[j])
+        bucket = np.int64(trace.arg0[j]) >> 7
+        if dom < len(tables.domains) and bucket < tables.buckets.shape[1]:
+            # Entries that are not valid lie in bucket 0, or in one that once was valid.
+            port = np.int64(trace.arg0[j])
+            prefetch(tables.ports, (np.int64(tables.buckets[dom, bucket]) << 7) + (port & 127))
+    j = i + PEER_AHEAD
+    if j < stop and trace.op[j] == SEND:
+        dom = np.int64(trace.dom[j])
+        port = np.int64(trace.arg0[j])
+        if dom < len(tables.domains) and (port >> 7) < tables.buckets.shape[1]:
+            p = tables.ports[(np.int64(tables.buckets[dom, port >> 7]) << 7) + (port & 127)]
+            if p["state"] == INTERDOMAIN:
+                remote_dom = np.int64(p["remote_dom"])
+                prefetch(tables.ports, np.int64(p["peer"]))
+                prefetch(tables.shared[remote_dom], np.int64(p["remote_port"]) >> 6)
+                prefetch(tables.vcpus, np.int64(tables.domains[remote_dom]["first_vcpu"]))
+
+
+@kernel
+def may_start(tables, dom, vcpu, op, flags):
+    """Return what is checked in front of every operation: 0 or a negative errno."""
+    if dom >= len(tables.domains):
+        return -ESRCH
+    domain = tables.domains[dom]
+    if op == CREATE_DOMAIN:
+        if vcpu >= domain["nr_vcpus"]:
+            return -ENOENT
+        return -EEXIST if domain["alive"] else 0
+    if not domain["alive"]:
+        return -ESRCH
+    if vcpu >= domain["nr_vcpus"]:
+        return -ENOENT
+    if op > CREATE_DOMAIN or (RESET < op < FIRST_NON_HYPERCALL):
+        return -ENOSYS
+    if op < FIRST_NON_HYPERCALL and flags & FAULT_IN:
+        return -EFAULT
+    return 0
+
+
+@kernel
+def operate(tables, dom, vcpu, op, arg0, arg1):
+    """Run one of the operations that are not on the fast path; 0 or a negative errno."""
+    if op == BIND_INTERDOMAIN:
+        return ports.bind_interdomain(tables, dom, arg0, arg1)
+    if op == BIND_VIRQ:
+        return ports.bind_virq(tables, dom, arg0, arg1)
+    if op == BIND_PIRQ:
+        return ports.bind_pirq(tables, dom, arg0)
+    if op == CLOSE:
+        return ports.close(tables, dom, arg0)
+    if op == STATUS:
+        return ports.status(tables, dom, arg0, arg1)
+    if op == ALLOC_UNBOUND:
+        return ports.alloc_unbound(tables, dom, arg0, arg1)
+    if op == BIND_IPI:
+        return ports.bind_ipi(tables, dom, arg0)
+    if op == BIND_VCPU:
+        return ports.bind_vcpu(tables, dom, arg0, arg1)
+    if op == RESET:
+        return ports.reset(tables, dom, arg0)
+    if op == RAISE_VIRQ:
+        return ports.raise_virq(tables, dom, arg0, arg1)
+    if op == RAISE_PIRQ:
+        return ports.raise_pirq(tables, dom, arg0)
+    if op == CLEAR_PENDING:
+        return ports.clear_pending_bit(tables, dom, arg0)
+    if op == POLL:
+        return ports.poll(tables, dom, vcpu, arg0)
+    if op == SET_UPCALL_MASK:
+        return ports.set_upcall_mask(tables, dom, vcpu, arg0)
+    if op == ALLOC_XEN:
+        return ports.alloc_xen(tables, dom, vcpu, arg0)
+    if op == FREE_XEN:
+        return ports.free_xen(tables, dom, arg0)
+    if op == NOTIFY_XEN:
+        return ports.notify_xen(tables, dom, arg0)
+    if op == DESTROY_DOMAIN:
+        return ports.destroy_domain(tables, dom)
+    return ports.create_domain(tables, dom)
+
+
+@kernel
+def gives_result(op):
+    """Tell whether a hypercall copies a result out, so that FAULT_OUT can hit it."""
+    return op <= BIND_PIRQ or op == STATUS or op == ALLOC_UNBOUND or op == BIND_IPI
+
+
+@kernel
+def operate_slowly(tables, outcome, i, dom, vcpu, op, flags, arg0, arg1):
+    """Run an operation with all that it may give back; store that, return rc and effects."""
+    result = tables.result[0]
+    result["port"] = 0
+    result["vcpu"] = 0
+    result["remote_dom"] = 0
+    result["remote_port"] = 0
+    result["effects"] = 0
+    rc = operate(tables, dom, vcpu, op, arg0, arg1)
+    if rc == 0 and flags & FAULT_OUT and op < FIRST_NON_HYPERCALL and gives_result(op):
+        rc = -EFAULT
+    if rc == 0:
+        outcome.port[i] = result["port"]
+        outcome.vcpu[i] = result["vcpu"]
+        outcome.remote_dom[i] = result["remote_dom"]
+        outcome.remote_port[i] = result["remote_port"]
+    return rc, result["effects"]
+
+
+@kernel
+def replay(tables, trace, outcome, start, stop, prefetching):
+    """Apply records start to stop of a stretch; the number of the first one not applied.
+
+    Parameters
+    ----------
+    tables : Tables
+        Modified in place.
+    trace : Columns
+        Read-only, contiguous, 1-D.
+    outcome : OutcomeColumns
+        As long as the trace, all zero from `start` on; only what is not zero is stored, so that
+        pages of rarely used columns are never touched.
+    start, stop : int64
+    prefetching : bool
+        Worth it where the tables do not fit the caches.
+    """
+    host = tables.host[0]
+    for i in range(start, stop):
+        if prefetching:
+            look_ahead(tables, trace, i, stop)
+        dom = np.int64(trace.dom[i])
+        vcpu = np.int64(trace.vcpu[i])
+        op = np.int64(trace.op[i])
+        flags = np.int64(trace.flags[i])
+        arg0 = np.int64(trace.arg0[i])
+        effects = 0
+        rc = may_start(tables, dom, vcpu, op, flags)
+        if rc == 0:
+            if op == SEND:
+                effects = ports.send(tables, dom, arg0)
+            elif op == UNMASK:
+                effects = ports.unmask(tables, dom, arg0)
+            elif op == MASK:
+                rc = ports.mask(tables, dom, arg0)
+            elif op == UPCALL:
+                outcome.port[i] = two_level.upcall(tables, dom, vcpu)
+            else:
+                if host["buckets_used"] << 7 == len(tables.ports):
+                    return i
+                arg1 = np.int64(trace.arg1[i])
+                rc, effects = operate_slowly(
+                    tables, outcome, i, dom, vcpu, op, flags, arg0, arg1
+                )
+            if effects < 0:
+                rc = effects
+                effects = 0
+        if rc:
+            outcome.rc[i] = rc
+        if effects:
+            outcome.effects[i] = effects
+        tables.tally[min(op, TALLY_OPS - 1), -rc] += 1
+        tables.effects[effects] += 1
+    return stop

@@ -1,0 +1,138 @@
+"""The 2-level ABI: pending and mask bitmaps, selector words, upcalls.
+
+Mirrors what Xen keeps in event_2l.c (evtchn_set_pending and evtchn_unmask of event_channel.c
+in 2010) and the guest's evtchn_do_upcall.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import kernel
+from evtsim.kernels import vcpu as _vcpu
+from evtsim.kernels.bits import HALF, ONE, ZERO, bit, trailing_zeros
+
+mark_pending = _vcpu.mark_pending
+wake_pollers = _vcpu.wake_pollers
+
+SET = int(abi.Effect.SET)
+COALESCED = int(abi.Effect.COALESCED)
+MASKED = int(abi.Effect.MASKED)
+SELECTED = int(abi.Effect.SELECTED)
+EINVAL = int(abi.Errno.EINVAL)
+
+
+@kernel
+def select(tables, dom, vcpu, port):
+    """Set the port's bit in a vcpu's selector and mark the vcpu if that is new; the effects."""
+    domain = tables.domains[dom]
+    row = np.int64(domain["first_vcpu"]) + vcpu
+    v = tables.vcpus[row]
+    selector = bit(port >> domain["word_shift"])
+    if v["pending_sel"] & selector:
+        return 0
+    v["pending_sel"] |= selector
+    return SELECTED | mark_pending(tables, dom, row)
+
+
+@kernel
+def set_pending(tables, dom, vcpu, port):
+    """Notify a valid port of a living domain on a vcpu; the effects (evtchn_set_pending)."""
+    word = tables.shared[dom, port >> 6]
+    flag = bit(port & 63)
+    if word["pending"] & flag:
+        return COALESCED
+    word["pending"] |= flag
+    effects = SET
+    if word["mask"] & flag:
+        effects |= MASKED
+    else:
+        effects |= select(tables, dom, vcpu, port)
+    if tables.domains[dom]["pollers"]:
+        effects |= wake_pollers(tables, dom, port)
+    return effects
+
+
+@kernel
+def is_pending(tables, dom, port):
+    """Tell whether the port's pending bit is set."""
+    return (tables.shared[dom, port >> 6]["pending"] & bit(port & 63)) != ZERO
+
+
+@kernel
+def clear_pending(tables, dom, port):
+    """Clear the port's pending bit and nothing else."""
+    tables.shared[dom, port >> 6]["pending"] &= ~bit(port & 63)
+
+
+@kernel
+def set_mask(tables, dom, port):
+    """Set the port's mask bit and nothing else."""
+    tables.shared[dom, port >> 6]["mask"] |= bit(port & 63)
+
+
+@kernel
+def unmask(tables, dom, vcpu, port):
+    """Clear the mask bit; tell the vcpu if the port waited behind it; the effects."""
+    word = tables.shared[dom, port >> 6]
+    flag = bit(port & 63)
+    if not word["mask"] & flag:
+        return 0
+    word["mask"] &= ~flag
+    if word["pending"] & flag:
+        return select(tables, dom, vcpu, port)
+    return 0
+
+
+@kernel
+def in_reach(tables, dom, port):
+    """Tell whether the guest's bitmaps have a bit for the port, valid or not."""
+    return port < tables.domains[dom]["max_ports"]
+
+
+@kernel
+def deliver_word(tables, dom, vcpu, first, waiting):
+    """Deliver what is notified on the vcpu of one 64-port word; the number delivered.
+
+    `waiting` holds the pending, unmasked bits from port `first` on.
+    """
+    domain = tables.domains[dom]
+    if first >= domain["nr_ports"]:
+        return 0
+    # A bucket is whole words, so all valid ports of the word lie side by side.
+    base = (np.int64(tables.buckets[dom, first >> 7]) << 7) + (first & 127)
+    taken = ZERO
+    delivered = 0
+    while waiting:
+        n = trailing_zeros(waiting)
+        waiting &= waiting - ONE
+        if tables.ports[base + n]["notify_vcpu"] == vcpu:
+            taken |= bit(n)
+            delivered += 1
+    tables.shared[dom, first >> 6]["pending"] &= ~taken
+    return delivered
+
+
+@kernel
+def upcall(tables, dom, vcpu):
+    """Run the guest's handler on a vcpu: words by the selector, low to high; the number delivered.
+
+    Does nothing with upcalls masked or none pending.
+    """
+    domain = tables.domains[dom]
+    v = tables.vcpus[np.int64(domain["first_vcpu"]) + vcpu]
+    if v["upcall_mask"] or not v["upcall_pending"]:
+        return 0
+    v["upcall_pending"] = 0
+    selector = v["pending_sel"]
+    v["pending_sel"] = ZERO
+    delivered = 0
+    while selector:
+        n = trailing_zeros(selector)
+        selector &= selector - ONE
+        first = n << domain["word_shift"]
+        word = tables.shared[dom, first >> 6]
+        waiting = word["pending"] & ~word["mask"]
+        if domain["word_shift"] == 5:
+            waiting &= HALF << np.uint64(first & 32)
+        delivered += deliver_word(tables, dom, vcpu, first & ~63, waiting)
+    return delivered

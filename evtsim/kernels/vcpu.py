@@ -1,0 +1,72 @@
+"""What every ABI does to a vcpu: marking it for an upcall, polling, waking.
+
+Mirrors vcpu_mark_events_pending, do_poll and vcpu_unblock of Xen's scheduler.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import kernel
+
+KICK = int(abi.Effect.KICK)
+POLL_WAKE = int(abi.Effect.POLL_WAKE)
+
+
+@kernel
+def leave_poll(tables, dom, row):
+    """Take a vcpu out of its domain's poll_mask."""
+    v = tables.vcpus[row]
+    if v["polling"]:
+        v["polling"] = 0
+        tables.domains[dom]["pollers"] -= 1
+    v["poll_port"] = 0
+
+
+@kernel
+def unblock(tables, dom, row):
+    """End a vcpu's poll; POLL_WAKE if it was blocked (vcpu_unblock).
+
+    One that polls port 0 stays in poll_mask: Xen takes a poll_evtchn of 0 for none.
+    """
+    v = tables.vcpus[row]
+    if v["poll_port"] != 0:
+        leave_poll(tables, dom, row)
+    if not v["blocked"]:
+        return 0
+    v["blocked"] = 0
+    return POLL_WAKE
+
+
+@kernel
+def mark_pending(tables, dom, row):
+    """Set upcall_pending; if that is new, the vcpu is kicked and runs (vcpu_mark_events_pending)."""
+    v = tables.vcpus[row]
+    if v["upcall_pending"]:
+        return 0
+    v["upcall_pending"] = 1
+    return KICK | unblock(tables, dom, row)
+
+
+@kernel
+def wake_pollers(tables, dom, port):
+    """Wake the vcpus that poll this port, or any; the effects (evtchn_check_pollers)."""
+    domain = tables.domains[dom]
+    first = np.int64(domain["first_vcpu"])
+    effects = 0
+    for row in range(first, first + domain["nr_vcpus"]):
+        v = tables.vcpus[row]
+        if v["polling"] and (v["poll_port"] <= 0 or v["poll_port"] == port):
+            leave_poll(tables, dom, row)
+            effects |= unblock(tables, dom, row)
+    return effects
+
+
+@kernel
+def block(tables, dom, row, port):
+    """Let a vcpu wait for the port."""
+    v = tables.vcpus[row]
+    v["blocked"] = 1
+    v["poll_port"] = port
+    if not v["polling"]:
+        v["polling"] = 1
+        tables.domains[dom]["pollers"] += 1

@@ -1,0 +1,218 @@
+"""Drives the kernels: stretch by stretch, growing the pool, with progress and checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from evtsim import abi
+from evtsim._jit import announced
+from evtsim.dtypes import Columns, OutcomeColumns
+from evtsim.errors import EvtsimError, HostError, TraceError
+from evtsim.host import Host
+from evtsim.kernels.replay import replay
+from evtsim.outcomes import FIELDS, Outcomes
+from evtsim.state import State
+from evtsim.trace import Trace, TraceBuilder
+from evtsim.trace.chunk import CHUNK_RECORDS
+
+if TYPE_CHECKING:
+    from evtsim.run import Run
+
+Progress = Callable[[int, int], None]
+"""Called with the records done and the records in all, after every chunk."""
+
+CACHED_BYTES = 1 << 20
+"""Tables larger than this are prefetched from: what one core's cache is sure to hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What one operation answered and did, as :meth:`Simulator.call` returns it."""
+
+    rc: int
+    port: int
+    vcpu: int
+    remote_dom: int
+    remote_port: int
+    effects: abi.Effect
+
+    def __repr__(self) -> str:
+        rest = {name: getattr(self, name) for name in FIELDS[1:-1] if getattr(self, name)}
+        words = [f"rc={self.rc}" + (f" ({abi.errno_name(self.rc)})" if self.rc else "")]
+        words += [f"{name}={value}" for name, value in rest.items()]
+        words += [f"effects={self.effects.name}"] if self.effects else []
+        return f"Answer({', '.join(words)})"
+
+
+class Simulator:
+    """A host that takes records and answers them as Xen would.
+
+    Parameters
+    ----------
+    host : Host
+    threads : int
+        The most cores to use. The answers do not depend on it; one trace is replayed on one.
+
+    Attributes
+    ----------
+    host : Host
+    state : State
+        The tables as they are now, with frames to look at them.
+
+    Examples
+    --------
+    >>> import evtsim
+    >>> sim = evtsim.Simulator(evtsim.Host.uniform(2))
+    >>> sim.call("alloc_unbound", dom=1, remote_dom=0)
+    Answer(rc=0, port=1)
+    >>> sim.call("bind_interdomain", dom=0, remote_dom=1, remote_port=1)
+    Answer(rc=0, port=1, effects=SET|SELECTED|KICK)
+    >>> sim.call("send", dom=0, port=7)
+    Answer(rc=-22 (EINVAL))
+    """
+
+    def __init__(self, host: Host, *, threads: int = 1) -> None:
+        if not isinstance(host, Host):
+            raise HostError(f"host is {host!r} (expected an evtsim.Host)")
+        if threads < 1:
+            raise EvtsimError(f"threads is {threads} (expected at least 1)")
+        self.host = host
+        self.state = State(host)
+
+    @property
+    def records(self) -> int:
+        """Records applied so far."""
+        return int(self.state.tables.host["records"][0])
+
+    @property
+    def last_ts(self) -> int:
+        """The ts of the last record applied, in ns."""
+        return int(self.state.tables.host["last_ts"][0])
+
+    def apply(
+        self, trace: Trace, outcomes: bool = True, *, progress: Progress | None = None
+    ) -> Outcomes | None:
+        """Apply every record of a trace.
+
+        Parameters
+        ----------
+        trace : Trace
+            Its first ts must not be before the last one applied. Its host is not looked at.
+        outcomes : bool
+            Whether to keep what each record answered, 18 bytes each.
+        progress : callable, optional
+            Called as ``progress(done, total)`` after every chunk of records.
+
+        Returns
+        -------
+        Outcomes or None
+
+        Raises
+        ------
+        TraceError
+            The trace is damaged or its time runs backwards. Records before the chunk in which
+            that shows have been applied; :attr:`records` tells how many.
+        """
+        total = len(trace)
+        store = Outcomes.zeros(total) if outcomes else None
+        scratch = Outcomes.zeros(min(total, CHUNK_RECORDS)) if store is None else None
+        for start, columns, _ in trace.stretches():
+            part = slice(start, start + len(columns.ts))
+            if store is None:
+                assert scratch is not None
+                part = slice(0, len(columns.ts))
+            self._apply_stretch(columns, (store or scratch)[part], trace, start)  # type: ignore[index]
+            if progress is not None:
+                progress(start + len(columns.ts), total)
+        return store
+
+    def _apply_stretch(
+        self, columns: Columns, outcomes: Outcomes, trace: Trace, start: int
+    ) -> None:
+        """Apply one checked stretch, growing the pool as often as it asks for that."""
+        stop = len(columns.ts)
+        first_ts = int(columns.ts[0])
+        if first_ts < self.last_ts:
+            raise TraceError(
+                "begins before the last record applied",
+                path=trace.path,
+                record=trace.first + start,
+                field="ts",
+                value=first_ts,
+                expected=f"at least {self.last_ts}",
+            )
+        store = OutcomeColumns(*(column for _, column in outcomes.fields()))
+        with announced(replay):
+            done = 0
+            while done < stop:
+                tables = self.state.tables
+                prefetching = tables.ports.nbytes > CACHED_BYTES
+                done = replay(tables, columns, store, done, stop, prefetching)
+                if done < stop:
+                    self.state.grow()
+        row = self.state.tables.host
+        row["records"] += stop
+        row["last_ts"] = columns.ts[-1]
+
+    def call(self, op: str, **arguments: int) -> Answer:
+        """Apply one operation by name, for exploring.
+
+        Parameters
+        ----------
+        op : str
+            A method of :class:`TraceBuilder`: ``"send"``, ``"bind_virq"``, …
+        **arguments
+            Those of that method; ts is the last record's if not given.
+
+        Returns
+        -------
+        Answer
+            rc, port, vcpu, remote_dom, remote_port and effects.
+        """
+        builder = TraceBuilder(self.host)
+        if op not in abi.OP_NUMBERS or not hasattr(builder, op):
+            known = ", ".join(name for name in abi.OP_NUMBERS if hasattr(builder, name))
+            raise EvtsimError(f"no operation {op!r} (expected one of: {known})")
+        try:
+            getattr(builder, op)(**{"ts": self.last_ts, **arguments})
+        except TypeError as error:
+            raise EvtsimError(f"{op}: {str(error).partition(') ')[2]}") from None
+        outcome = self.apply(builder.trace())
+        assert outcome is not None
+        values = {name: int(column[0]) for name, column in outcome.fields()}
+        return Answer(**{**values, "effects": abi.Effect(values["effects"])})  # type: ignore[arg-type]
+
+    def run(self) -> Run:
+        """Return what everything applied so far leaves, without outcomes."""
+        from evtsim.run import Run
+
+        return Run.of(self)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = True) -> None:
+        """Write a checkpoint, whole or not at all."""
+        from evtsim.checkpoint import save
+
+        save(path, self.host, self.state.snapshot(), overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Simulator:
+        """Read a checkpoint.
+
+        Raises
+        ------
+        EvtsimError
+            The file is damaged, foreign or of another version of the format.
+        """
+        from evtsim.checkpoint import load
+
+        host, tables = load(path)
+        sim = cls(host)
+        sim.state.restore(tables)
+        return sim
+
+    def __repr__(self) -> str:
+        return f"<Simulator of {self.host!r} after {self.records:,} records>"
+

@@ -1,0 +1,63 @@
+"""A stretch of records that is loaded when it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evtsim.dtypes import Columns
+from evtsim.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from evtsim.dtypes import Array
+
+Loaded = tuple[Columns, Outcomes | None]
+
+CHUNK_RECORDS = 1 << 17
+"""Records in a chunk of a written file: some 3 MB, so that checking one leaves it in the cache."""
+
+
+class Chunk:
+    """Records that lie in one piece: a batch of a file, or arrays of the user's.
+
+    Parameters
+    ----------
+    records : int
+        How many.
+    load : callable
+        Gives the checked columns and recorded outcomes, and raises TraceError.
+    """
+
+    def __init__(self, records: int, load: Callable[[], Loaded]) -> None:
+        self.records = records
+        self.load = load
+
+    @classmethod
+    def of(cls, columns: Columns, recorded: Outcomes | None = None) -> Chunk:
+        """Make a chunk of columns that are there already."""
+        return cls(len(columns.ts), lambda: (columns, recorded))
+
+    def __getitem__(self, part: slice) -> Chunk:
+        def load() -> Loaded:
+            columns, recorded = self.load()
+            return Columns(*(column[part] for column in columns)), recorded and recorded[part]
+
+        return Chunk(len(range(*part.indices(self.records))), load)
+
+
+def join(chunks: list[Chunk]) -> Chunk:
+    """Load chunks into one whose columns are contiguous, without a copy if it is one already."""
+    loaded = [chunk.load() for chunk in chunks]
+    if len(loaded) == 1:
+        return Chunk.of(*loaded[0])
+    columns = Columns(*(_frozen(np.concatenate(parts)) for parts in zip(*(c for c, _ in loaded))))
+    outcomes = [recorded for _, recorded in loaded if recorded is not None]
+    complete = len(outcomes) == len(loaded)
+    return Chunk.of(columns, Outcomes.concat(outcomes) if complete else None)
+
+
+def _frozen(column: Array) -> Array:
+    column.flags.writeable = False
+    return column

@@ -1,0 +1,226 @@
+"""The door for data: whatever comes in leaves as contiguous, read-only columns that fit.
+
+Values are looked at here and nowhere else, so that kernels can trust their types.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evtsim import abi
+from evtsim.dtypes import OUTCOME_DTYPE, RECORD_DTYPE, Columns
+from evtsim.errors import TraceError
+from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
+from evtsim.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from evtsim.dtypes import Array
+
+FIELDS: tuple[str, ...] = RECORD_DTYPE.names or ()
+
+OUT_PREFIX = "out_"
+COLUMN_DTYPES: dict[str, np.dtype[Any]] = {
+    **{name: RECORD_DTYPE[name] for name in FIELDS},
+    **{OUT_PREFIX + name: OUTCOME_DTYPE[name] for name in OUTCOME_FIELDS},
+}
+"""Every column that a file may have, by its name there."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where data comes from, for errors: a file, and the number of its first record here."""
+
+    path: str | None = None
+    first: int = 0
+
+    def error(
+        self, problem: str, name: str, index: int, value: object, expected: str
+    ) -> TraceError:
+        """Make the error about one value."""
+        if isinstance(value, np.generic):
+            value = value.item()
+        return TraceError(
+            problem,
+            path=self.path,
+            record=self.first + index,
+            field=name,
+            value=value,
+            expected=expected,
+        )
+
+
+def expectation(name: str) -> str:
+    """Say what a column holds."""
+    info = np.iinfo(COLUMN_DTYPES[name])
+    numbers = f"an integer from {info.min} to {info.max}"
+    return f"an operation's name or {numbers}" if name == "op" else numbers
+
+
+def fit_numbers(values: Array, name: str, place: Place) -> Array:
+    """Cast numbers to a column's dtype if each of them fits, read-only and contiguous."""
+    dtype = COLUMN_DTYPES[name]
+    if values.dtype != dtype and len(values):
+        info = np.iinfo(dtype)
+        if values.dtype.kind == "f":
+            bad = ~((values >= info.min) & (values <= float(info.max)) & (values % 1 == 0))
+        else:
+            # Python's integers compare without being cast, whatever the column's sign.
+            bad = (values < info.min) | (values > info.max)
+        if bad.any():
+            index = int(np.argmax(bad))
+            raise place.error(
+                "value does not fit", name, index, values[index], expectation(name)
+            )
+    column = np.ascontiguousarray(values, dtype)
+    if column.flags.writeable:
+        column = column.view()
+        column.flags.writeable = False
+    return column
+
+
+def parse_number(text: object, name: str) -> int | None:
+    """Read one value of a column as a person writes it; None where it makes no sense."""
+    if name == "op" and isinstance(text, str):
+        word = text.strip().lower()
+        if word in abi.OP_NUMBERS:
+            return abi.OP_NUMBERS[word]
+        text = word.removeprefix("op_")
+    try:
+        number = int(text, 0) if isinstance(text, str) else int(text)  # type: ignore[call-overload]
+        if number != text and not isinstance(text, str):
+            return None
+    except (TypeError, ValueError, OverflowError):
+        try:
+            number = int(str(text), 10)  # leading zeros
+        except ValueError:
+            return None
+    info = np.iinfo(COLUMN_DTYPES[name])
+    return number if info.min <= number <= info.max else None
+
+
+def fit_objects(values: Iterable[object], name: str, place: Place) -> Array:
+    """Read words, or whatever else is not plain numbers, one by one."""
+    numbers = []
+    for index, value in enumerate(values):
+        number = parse_number(value, name)
+        if number is None:
+            raise place.error("not a value of this field", name, index, value, expectation(name))
+        numbers.append(number)
+    return fit_numbers(np.array(numbers, COLUMN_DTYPES[name]), name, place)
+
+
+def fit_array(values: Any, name: str, place: Place) -> Array:
+    """Make a column of anything that numpy can make 1-D."""
+    array = np.asarray(values)
+    if array.ndim != 1:
+        raise TraceError(
+            f"{array.ndim}-D", path=place.path, field=name, expected="one value a record"
+        )
+    if array.dtype.kind in "iufb":
+        return fit_numbers(array, name, place)
+    return fit_objects(array.tolist(), name, place)
+
+
+def fit_arrow(values: pa.Array, name: str, place: Place) -> Array:
+    """Make a column of an Arrow array: integers as they are, words by their meaning."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if values.null_count:
+        index = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+        raise place.error("no value", name, index, None, expectation(name))
+    if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+        return fit_numbers(values.to_numpy(zero_copy_only=False), name, place)
+    if pa.types.is_dictionary(values.type):
+        words = fit_objects(values.dictionary.to_pylist(), name, place)
+        return fit_numbers(words[values.indices.to_numpy(zero_copy_only=False)], name, place)
+    try:
+        if name == "op":  # few words, many records
+            encoded = pc.dictionary_encode(values)
+            words = fit_objects(encoded.dictionary.to_pylist(), name, place)
+            return fit_numbers(words[encoded.indices.to_numpy()], name, place)
+        cast = pc.cast(values, pa.from_numpy_dtype(COLUMN_DTYPES[name]))
+        return fit_numbers(cast.to_numpy(), name, place)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TraceError):
+        return fit_objects(values.to_pylist(), name, place)  # tells which record is wrong
+
+
+def fit_all(
+    source: Mapping[str, Any], place: Place, fit: Callable[[Any, str, Place], Array]
+) -> tuple[Columns, Outcomes | None]:
+    """Make the columns of a stretch, and its recorded outcomes if there are any.
+
+    Parameters
+    ----------
+    source : mapping of str to values
+        By the columns' names in files; others are left out.
+    place : Place
+        For errors.
+    fit : callable
+        One of the functions above, by the kind of values.
+    """
+    require(source, place)
+    columns = Columns(*(fit(source[name], name, place) for name in FIELDS))
+    recorded = {
+        name: fit(source[OUT_PREFIX + name], OUT_PREFIX + name, place)
+        for name in OUTCOME_FIELDS
+        if OUT_PREFIX + name in source
+    }
+    lengths = {len(column) for column in (*columns, *recorded.values())}
+    if len(lengths) > 1:
+        raise TraceError(
+            f"columns of {' and '.join(str(n) for n in sorted(lengths))} records",
+            path=place.path,
+            expected="the same number in each",
+        )
+    return columns, Outcomes(**recorded) if recorded else None
+
+
+def require(names: Iterable[str], place: Place) -> None:
+    """Raise a TraceError if a column of records is missing."""
+    present = set(names)
+    missing = [name for name in FIELDS if name not in present]
+    if missing:
+        raise TraceError(
+            f"no column {', '.join(missing)}", path=place.path, expected=", ".join(FIELDS)
+        )
+
+
+def checksum(columns: Columns, recorded: Outcomes | None) -> int:
+    """CRC-32 over the bytes of all columns, in the order of their fields."""
+    crc = 0
+    for column in (*columns, *(column for _, column in (recorded.fields() if recorded else ()))):
+        crc = zlib.crc32(np.ascontiguousarray(column).view(np.uint8).data, crc)
+    return crc
+
+
+def check_order(ts: Array, last: int, place: Place) -> int:
+    """Check that time does not run backwards; the last ts.
+
+    Parameters
+    ----------
+    ts : ndarray of uint64
+        ns.
+    last : int
+        The ts of the record before, 0 if there is none.
+    place : Place
+        For errors.
+    """
+    if len(ts) == 0:
+        return last
+    if int(ts[0]) < last:
+        raise place.error("time runs backwards", "ts", 0, ts[0], f"at least {last}")
+    backwards = ts[1:] < ts[:-1]
+    if backwards.any():
+        index = int(np.argmax(backwards)) + 1
+        raise place.error(
+            "time runs backwards", "ts", index, ts[index], f"at least {int(ts[index - 1])}"
+        )
+    return int(ts[-1])

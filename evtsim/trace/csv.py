@@ -1,0 +1,189 @@
+"""CSV files, which people write and edit: a header row, ``#`` comments, op by name or number.
+
+Lines ``# host: {…}`` and ``# meta: {…}`` carry the host and the provenance as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import json
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from evtsim import __version__, abi
+from evtsim.dtypes import Columns
+from evtsim.errors import HostError, TraceError
+from evtsim.host import Host
+from evtsim.outcomes import Outcomes
+from evtsim.trace.chunk import Chunk
+from evtsim.trace.columns import COLUMN_DTYPES, FIELDS, OUT_PREFIX, Place, fit_all, fit_arrow, require
+
+if TYPE_CHECKING:
+    from evtsim.trace.files import Contents, Write
+
+BLOCK = 1 << 24
+
+
+class Uncommented(io.RawIOBase):
+    """A stream without its comment lines, which are kept aside.
+
+    Parameters
+    ----------
+    stream : binary file
+        What to read.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.comments: list[str] = []
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """Return up to size bytes; none at the end only."""
+        while not self._rest:
+            block = self.stream.read(BLOCK)
+            if not block:
+                return b""
+            self._rest = self._without_comments(block + self.stream.readline())
+        size = len(self._rest) if size < 0 else size
+        head, self._rest = self._rest[:size], self._rest[size:]
+        return head
+
+    def _without_comments(self, block: bytes) -> bytes:
+        if b"#" not in block:
+            return block
+        kept = []
+        for line in block.splitlines(keepends=True):
+            if line.lstrip().startswith(b"#"):
+                self.comments.append(line.decode("utf-8", "replace").strip().lstrip("#").strip())
+            else:
+                kept.append(line)
+        return b"".join(kept)
+
+
+def read(path: str) -> Contents:
+    """Read a whole file; it has no checksums, and its values are all looked at."""
+    with contextlib.ExitStack() as stack:
+        if path == "-":
+            stream = sys.stdin.buffer
+        elif path.endswith(".gz"):
+            stream = cast(BinaryIO, stack.enter_context(gzip.open(path, "rb")))
+        else:
+            stream = stack.enter_context(open(path, "rb"))  # noqa: PTH123
+        source = Uncommented(stream)
+        try:
+            chunks = list(_chunks(source, path))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise TraceError("not a whole gzip file", path=path, value=str(error)) from None
+    host, meta = _parse_comments(source.comments, path)
+    return chunks, host, meta
+
+
+def _chunks(source: Uncommented, path: str) -> Iterator[Chunk]:
+    """Parse block by block, everything as text first, so that errors can name the record."""
+    wrong: list[pacsv.InvalidRow] = []
+
+    def on_wrong(row: pacsv.InvalidRow) -> str:
+        wrong.append(row)
+        return "error"
+
+    first = 0
+    try:
+        reader = pacsv.open_csv(
+            pa.PythonFile(source, mode="r"),
+            pacsv.ReadOptions(block_size=BLOCK, use_threads=False),
+            pacsv.ParseOptions(invalid_row_handler=on_wrong),
+            pacsv.ConvertOptions(column_types=dict.fromkeys(COLUMN_DTYPES, pa.string())),
+        )
+        require(reader.schema.names, Place(path))
+        for data in reader:
+            columns = {
+                name: data.column(i)
+                for i, name in enumerate(reader.schema.names)
+                if name in COLUMN_DTYPES
+            }
+            yield Chunk.of(*fit_all(columns, Place(path, first), fit_arrow))
+            first += data.num_rows
+    except pa.ArrowInvalid as error:
+        if not wrong:
+            raise TraceError("not a CSV file", path=path, value=_line(error)) from None
+        row = wrong[0]
+        number = None if row.number is None else row.number - 2  # counted from 1, with the header
+        raise TraceError(
+            f"{row.actual_columns} fields in {row.text!r}",
+            path=path,
+            record=number,
+            expected=f"{row.expected_columns}",
+        ) from None
+
+
+def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[str, Any]]:
+    """Find host and provenance among the comments."""
+    host, meta = None, {}
+    for comment in comments:
+        name, _, text = comment.partition(":")
+        if name == "host":
+            try:
+                host = Host.from_json_text(text)
+            except HostError as error:
+                raise TraceError(f"its '# host:' line: {error}", path=path) from None
+        elif name == "meta":
+            with contextlib.suppress(ValueError):  # a comment of somebody else's
+                data = json.loads(text)
+                meta = data if isinstance(data, dict) else meta
+    return host, meta
+
+
+@contextlib.contextmanager
+def writer(
+    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str]
+) -> Iterator[Write]:
+    """Write a file chunk by chunk; see files.writer."""
+    names = [*FIELDS, *(OUT_PREFIX + name for name in recorded)]
+    with contextlib.ExitStack() as stack:
+        if path == "-":
+            stream = sys.stdout.buffer
+        elif path.endswith(".gz"):
+            # no clock time in the file, and not the temporary name
+            raw = stack.enter_context(open(path, "wb"))  # noqa: PTH123
+            stream = cast(
+                BinaryIO, stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0))
+            )
+        else:
+            stream = stack.enter_context(open(path, "wb"))  # noqa: PTH123
+        head = [f"# evtsim {__version__}"]
+        head += [f"# host: {host.to_json_text()}"] if host else []
+        head += [f"# meta: {json.dumps(dict(meta), sort_keys=True)}"] if meta else []
+        stream.write("\n".join([*head, ",".join(names), ""]).encode())
+        options = pacsv.WriteOptions(include_header=False, quoting_style="none")
+
+        def write(columns: Columns, outcomes: Outcomes | None) -> None:
+            values = [pa.array(column) for column in columns]
+            values[FIELDS.index("op")] = _op_words(columns.op)
+            values += [pa.array(c) for _, c in outcomes.fields()] if outcomes is not None else []
+            buffer = io.BytesIO()
+            pacsv.write_csv(pa.record_batch(values, names=names), buffer, options)
+            stream.write(buffer.getbuffer())
+
+        yield write
+
+
+def _op_words(op: Any) -> pa.Array:
+    """Return the operations by name."""
+    numbers, codes = np.unique(op, return_inverse=True)
+    return pa.array([abi.op_name(int(n)) for n in numbers], pa.string()).take(pa.array(codes))
+
+
+def _line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,92 @@
+"""Trace files by their suffix: which module reads and writes which format."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evtsim._files import written_whole
+from evtsim.dtypes import Columns
+from evtsim.errors import TraceError
+from evtsim.host import Host
+from evtsim.outcomes import Outcomes
+from evtsim.trace import arrow, csv, parquet
+from evtsim.trace.chunk import Chunk
+
+Write = Callable[[Columns, Outcomes | None], None]
+Contents = tuple[list[Chunk], Host | None, dict[str, Any]]
+
+FORMATS = {".arrow": arrow, ".parquet": parquet, ".csv": csv, ".csv.gz": csv}
+
+
+def _format(path: str | os.PathLike[str]) -> Any:
+    """Return the module for a path's suffix; ``-`` is CSV on the standard streams."""
+    name = os.fspath(path)
+    if name == "-":
+        return csv
+    for suffix, module in FORMATS.items():
+        if name.endswith(suffix):
+            return module
+    raise TraceError("unknown suffix", path=path, expected=", ".join(FORMATS) + " or -")
+
+
+def read(path: str | os.PathLike[str]) -> Contents:
+    """Open a trace file: its chunks, its host if it says so, its provenance."""
+    module = _format(path)
+    name = os.fspath(path)
+    if name != "-":
+        if Path(name).is_dir():
+            raise TraceError("is a folder", path=path, expected="a trace file")
+        if not Path(name).exists():
+            raise TraceError("no such file", path=path)
+    try:
+        contents: Contents = module.read(name)
+    except OSError as error:
+        # pyarrow's own OSErrors are about contents and carry no errno.
+        raise TraceError(error.strerror or _first_line(error), path=path) from None
+    return contents
+
+
+@contextlib.contextmanager
+def writer(
+    path: str | os.PathLike[str],
+    host: Host | None,
+    meta: Mapping[str, Any],
+    recorded: Sequence[str] = (),
+    *,
+    overwrite: bool = True,
+) -> Iterator[Write]:
+    """Write a trace file chunk by chunk; it appears when all went well.
+
+    Parameters
+    ----------
+    path : path-like
+        Its suffix chooses the format; ``-`` is CSV on stdout.
+    host : Host or None
+    meta : mapping
+        Provenance.
+    recorded : sequence of str
+        Names of the outcomes' fields that every chunk brings.
+    overwrite : bool
+        Whether a file that is there already may be replaced.
+
+    Yields
+    ------
+    callable
+        Takes the Columns of a chunk and its Outcomes or None.
+    """
+    module = _format(path)
+    if os.fspath(path) == "-":
+        with csv.writer("-", host, meta, recorded) as write:
+            yield write
+        return
+    with written_whole(path, overwrite=overwrite) as temporary:
+        with module.writer(str(temporary), host, meta, recorded) as write:
+            yield write
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

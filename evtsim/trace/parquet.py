@@ -1,0 +1,103 @@
+"""Parquet files: page checksums, and a CRC-32 per row group in the footer."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from evtsim.dtypes import Columns
+from evtsim.errors import TraceError
+from evtsim.host import Host
+from evtsim.outcomes import Outcomes
+from evtsim.trace import header
+from evtsim.trace.arrow import batch, schema
+from evtsim.trace.chunk import Chunk, Loaded
+from evtsim.trace.columns import COLUMN_DTYPES, Place, checksum, fit_all, fit_arrow, require
+
+if TYPE_CHECKING:
+    from evtsim.trace.files import Contents, Write
+
+CHUNKS = "evtsim.chunks"  # footer: JSON, [records, CRC-32] of every row group
+
+
+@contextlib.contextmanager
+def writer(
+    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str]
+) -> Iterator[Write]:
+    """Write a file chunk by chunk, one row group each; see files.writer."""
+    shape = schema(recorded)
+    groups: list[tuple[int, int]] = []
+    with pq.ParquetWriter(
+        path, shape, compression="zstd", write_page_checksum=True, use_dictionary=True
+    ) as out:
+
+        def write(columns: Columns, outcomes: Outcomes | None) -> None:
+            if len(columns.ts):
+                groups.append((len(columns.ts), checksum(columns, outcomes)))
+                out.write_batch(batch(shape, columns, outcomes), row_group_size=len(columns.ts))
+
+        yield write
+        out.add_key_value_metadata({**header.encode(host, meta), CHUNKS: json.dumps(groups)})
+
+
+def read(path: str) -> Contents:
+    """Open a file: look at its footer now and at a row group when it is needed."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        metadata = dict(file.metadata.metadata or {})
+        names = file.schema_arrow.names
+        rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from None
+    host, meta = header.decode(metadata, path)
+    require(names, Place(path))
+    sums: list[int | None] = [None] * len(rows)
+    if header.is_ours(metadata):
+        try:
+            groups = json.loads(metadata[CHUNKS.encode()])
+            sums = [crc for _, crc in groups]
+            intact = [records for records, _ in groups] == rows
+        except (KeyError, ValueError, TypeError):
+            intact = False
+        if not intact:
+            raise header.damaged(path, "its footer does not match its row groups")
+    chunks = []
+    first = 0
+    for group, (records, crc) in enumerate(zip(rows, sums, strict=True)):
+        load = functools.partial(_load, file, group, records, crc, Place(path, first))
+        chunks.append(Chunk(records, load))
+        first += records
+    return chunks, host, meta
+
+
+def _load(
+    file: pq.ParquetFile, group: int, records: int, crc: int | None, place: Place
+) -> Loaded:
+    """Read a row group, check its sum and make its columns."""
+    try:
+        names = [name for name in file.schema_arrow.names if name in COLUMN_DTYPES]
+        table = file.read_row_group(group, columns=names, use_threads=False).combine_chunks()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(place.path, error) from None
+    source = {
+        name: table.column(name).chunk(0) if records else pa.array([], table.schema.field(name).type)
+        for name in names
+        if table.num_rows == records
+    }
+    loaded = fit_all(source, place, fit_arrow)
+    if crc is not None and checksum(*loaded) != crc:
+        what = f"records {place.first} to {place.first + records - 1} do not match their checksum"
+        raise header.damaged(place.path or "", what)
+    return loaded
+
+
+def _unreadable(path: str | None, error: Exception) -> TraceError:
+    return TraceError(
+        "not a whole Parquet file", path=path, value=str(error).partition("\n")[0]
+    )
