@@ -1,4 +1,4 @@
-"""The one njit decorator of the kernels, and the folder that keeps their machine code.
+"""How kernels are compiled, and the folder that keeps their machine code.
 
 numba's own cache looks at the file of the function it compiles and at nothing else: it does not
 notice an edit in a callee of another file, a changed constant or NUMBA_BOUNDSCHECK. Kernels are
@@ -26,6 +26,7 @@ import platformdirs
 
 PACKAGE = Path(__file__).parent
 SOURCES = ("_jit.py", "abi.py", "dtypes.py", "kernels/*.py", "**/_kernels.py")
+OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 FLAGS = ("BOUNDSCHECK", "DISABLE_JIT", "OPT", "CPU_NAME", "CPU_FEATURES", "DEBUGINFO_DEFAULT")
 
 
@@ -67,12 +68,29 @@ def cache_folder() -> Path:
 
 
 def kernel(function: Any) -> Any:
-    """Compile a function as all kernels are compiled: cached, without the GIL, C's division."""
+    """Compile a function for other kernels to call: without the GIL, with C's division.
+
+    It cannot be called from Python: the code for that would be half of the compile time.
+    """
+    return numba.njit(**OPTIONS, no_cpython_wrapper=True, _nrt=False)(function)
+
+
+def hot(function: Any) -> Any:
+    """Compile as `kernel` does, and have LLVM put the code wherever it is called.
+
+    For what most records pass through. A call would copy every array of the tables, and
+    reference counts are only dropped within one function: together some 100 ns.
+    """
+    return numba.njit(**OPTIONS, no_cpython_wrapper=True, _nrt=False, forceinline=True)(function)
+
+
+def entry(function: Any) -> Any:
+    """Compile a kernel that Python calls, and keep its machine code, callees included."""
     # numba reads its cache folder from a global of the whole process, once, when decorating.
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_folder())
     try:
-        return numba.njit(cache=function.__name__ == "replay", nogil=True, error_model="numpy")(function)
+        return numba.njit(**OPTIONS, cache=True)(function)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -6,14 +6,14 @@ from numba.extending import intrinsic
 
 import numpy as np
 
-from evtsim._jit import kernel
+from evtsim._jit import hot
 
 ONE = np.uint64(1)
 ZERO = np.uint64(0)
 HALF = np.uint64(0xFFFFFFFF)
 
 
-@kernel
+@hot
 def bit(n):
     """Return the word whose only set bit is n (0 to 63)."""
     return ONE << np.uint64(n)

@@ -8,7 +8,7 @@ goes into tables.result, which is all zero when it starts.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import kernel
+from evtsim._jit import hot, kernel
 from evtsim.kernels import two_level
 from evtsim.kernels import vcpu as _vcpu
 
@@ -50,13 +50,13 @@ NR_VIRQS = abi.NR_VIRQS
 # Looking up --------------------------------------------------------------------------------------
 
 
-@kernel
+@hot
 def pool_index(tables, dom, port):
     """Return where in the pool a port below the ABI's limit lies."""
     return (np.int64(tables.buckets[dom, port >> 7]) << 7) + (port & 127)
 
 
-@kernel
+@hot
 def is_valid(tables, dom, port):
     """Tell whether the port's bucket exists (port_is_valid)."""
     return port < tables.domains[dom]["nr_ports"]
@@ -142,14 +142,10 @@ def clear_port(tables, index):
 
 
 @kernel
-def occupy(tables, dom, port, state, vcpu):
-    """Give a FREE port its state and notify vcpu, hand it back as the result; the pool's index."""
-    index = pool_index(tables, dom, port)
-    p = tables.ports[index]
-    p["state"] = state
-    p["notify_vcpu"] = vcpu
+def give(tables, dom, port):
+    """Hand a FREE port back as the result, for the caller to occupy; the pool's index."""
     tables.result[0]["port"] = port
-    return index
+    return pool_index(tables, dom, port)
 
 
 @kernel
@@ -196,6 +192,15 @@ def close_port(tables, dom, port):
     domain["free_hint"] = min(np.int64(domain["free_hint"]), port)
 
 
+@kernel
+def notify(tables, dom, port):
+    """Notify a valid port on its own vcpu and hand it back as the result."""
+    p = tables.ports[pool_index(tables, dom, port)]
+    result = tables.result[0]
+    result["port"] = port
+    result["effects"] = set_pending(tables, dom, np.int64(p["notify_vcpu"]), port)
+
+
 # Hypercalls --------------------------------------------------------------------------------------
 
 
@@ -208,9 +213,10 @@ def alloc_unbound(tables, dom, named, remote_dom):
     port = get_free_port(tables, target)
     if port < 0:
         return port
-    index = occupy(tables, target, port, UNBOUND, 0)
+    p = tables.ports[give(tables, target, port)]
     remote = remote_dom & DOMID_MASK
-    tables.ports[index]["remote_dom"] = dom if remote == DOMID_SELF else remote
+    p["state"] = UNBOUND
+    p["remote_dom"] = dom if remote == DOMID_SELF else remote
     return 0
 
 
@@ -230,10 +236,10 @@ def bind_interdomain(tables, dom, named, remote_port):
     peer = pool_index(tables, remote_dom, remote_port)
     if tables.ports[peer]["state"] != UNBOUND or tables.ports[peer]["remote_dom"] != dom:
         return -EINVAL
-    index = occupy(tables, dom, port, INTERDOMAIN, 0)
+    index = give(tables, dom, port)
     connect(tables, index, peer, remote_dom, remote_port)
     connect(tables, peer, index, dom, port)
-    tables.result[0]["effects"] = set_pending(tables, dom, 0, port)
+    notify(tables, dom, port)
     return 0
 
 
@@ -252,8 +258,10 @@ def bind_virq(tables, dom, virq, vcpu):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    index = occupy(tables, dom, port, VIRQ, vcpu)
-    tables.ports[index]["remote_port"] = virq
+    p = tables.ports[give(tables, dom, port)]
+    p["state"] = VIRQ
+    p["notify_vcpu"] = vcpu
+    p["remote_port"] = virq
     tables.virqs[row, virq] = port
     return 0
 
@@ -272,8 +280,9 @@ def bind_pirq(tables, dom, pirq):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    index = occupy(tables, dom, port, PIRQ, 0)
-    tables.ports[index]["remote_port"] = pirq
+    p = tables.ports[give(tables, dom, port)]
+    p["state"] = PIRQ
+    p["remote_port"] = pirq
     tables.pirqs[row] = port
     return 0
 
@@ -286,7 +295,9 @@ def bind_ipi(tables, dom, vcpu):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    occupy(tables, dom, port, IPI, vcpu)
+    p = tables.ports[give(tables, dom, port)]
+    p["state"] = IPI
+    p["notify_vcpu"] = vcpu
     return 0
 
 
@@ -302,7 +313,7 @@ def close(tables, dom, port):
     return 0
 
 
-@kernel
+@hot
 def send(tables, dom, port):
     """evtchn_send; the effects or -EINVAL, since it cannot have both."""
     if not is_valid(tables, dom, port):
@@ -374,7 +385,7 @@ def bind_vcpu(tables, dom, port, vcpu):
     return 0
 
 
-@kernel
+@hot
 def unmask(tables, dom, port):
     """evtchn_unmask, of any valid port whatever its state; the effects or -EINVAL."""
     if not is_valid(tables, dom, port):
@@ -395,15 +406,6 @@ def reset(tables, dom, named):
 
 
 # What the guest, the toolstack and the hypervisor do around them ---------------------------------
-
-
-@kernel
-def notify(tables, dom, port):
-    """Notify a valid port on its own vcpu and hand it back as the result."""
-    p = tables.ports[pool_index(tables, dom, port)]
-    result = tables.result[0]
-    result["port"] = port
-    result["effects"] = set_pending(tables, dom, np.int64(p["notify_vcpu"]), port)
 
 
 @kernel
@@ -432,7 +434,7 @@ def raise_pirq(tables, dom, pirq):
     return 0
 
 
-@kernel
+@hot
 def mask(tables, dom, port):
     """Set a mask bit as the guest does: whether the port is valid or not."""
     if not two_level.in_reach(tables, dom, port):
@@ -485,7 +487,9 @@ def alloc_xen(tables, dom, vcpu, remote_dom):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    p = tables.ports[occupy(tables, dom, port, UNBOUND, vcpu)]
+    p = tables.ports[give(tables, dom, port)]
+    p["state"] = UNBOUND
+    p["notify_vcpu"] = vcpu
     p["remote_dom"] = remote_dom & DOMID_MASK
     p["xen"] = 1
     return 0

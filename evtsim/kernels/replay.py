@@ -7,7 +7,7 @@ the caller then grows the pool and goes on at that record.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import kernel
+from evtsim._jit import entry, hot, kernel
 from evtsim.dtypes import TALLY_OPS
 from evtsim.kernels import ports, two_level
 from evtsim.kernels.bits import prefetch
@@ -55,7 +55,7 @@ PEER_AHEAD = 12
 """Records ahead at which, the sender's port being there, its target is asked for."""
 
 
-@kernel
+@hot
 def look_ahead(tables, trace, i, stop):
     """Ask for the cache lines that records to come will touch. Changes nothing."""
     j = i + PORT_AHEAD
@@ -79,7 +79,7 @@ def look_ahead(tables, trace, i, stop):
                 prefetch(tables.vcpus, np.int64(tables.domains[remote_dom]["first_vcpu"]))
 
 
-@kernel
+@hot
 def may_start(tables, dom, vcpu, op, flags):
     """Return what is checked in front of every operation: 0 or a negative errno."""
     if dom >= len(tables.domains):
@@ -169,7 +169,7 @@ def operate_slowly(tables, outcome, i, dom, vcpu, op, flags, arg0, arg1):
 
 
 @kernel
-def replay(tables, trace, outcome, start, stop, prefetching):
+def loop(tables, trace, outcome, start, stop, prefetching):
     """Apply records start to stop of a stretch; the number of the first one not applied.
 
     Parameters
@@ -222,3 +222,9 @@ def replay(tables, trace, outcome, start, stop, prefetching):
         tables.tally[min(op, TALLY_OPS - 1), -rc] += 1
         tables.effects[effects] += 1
     return stop
+
+
+@entry
+def replay(tables, trace, outcome, start, stop, prefetching):
+    """Apply"""
+    return loop(tables, trace, outcome, start, stop, prefetching)

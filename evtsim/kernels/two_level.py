@@ -7,7 +7,7 @@ in 2010) and the guest's evtchn_do_upcall.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import kernel
+from evtsim._jit import hot, kernel
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import HALF, ONE, ZERO, bit, trailing_zeros
 
@@ -21,7 +21,7 @@ SELECTED = int(abi.Effect.SELECTED)
 EINVAL = int(abi.Errno.EINVAL)
 
 
-@kernel
+@hot
 def select(tables, dom, vcpu, port):
     """Set the port's bit in a vcpu's selector and mark the vcpu if that is new; the effects."""
     domain = tables.domains[dom]
@@ -34,7 +34,7 @@ def select(tables, dom, vcpu, port):
     return SELECTED | mark_pending(tables, dom, row)
 
 
-@kernel
+@hot
 def set_pending(tables, dom, vcpu, port):
     """Notify a valid port of a living domain on a vcpu; the effects (evtchn_set_pending)."""
     word = tables.shared[dom, port >> 6]
@@ -64,13 +64,13 @@ def clear_pending(tables, dom, port):
     tables.shared[dom, port >> 6]["pending"] &= ~bit(port & 63)
 
 
-@kernel
+@hot
 def set_mask(tables, dom, port):
     """Set the port's mask bit and nothing else."""
     tables.shared[dom, port >> 6]["mask"] |= bit(port & 63)
 
 
-@kernel
+@hot
 def unmask(tables, dom, vcpu, port):
     """Clear the mask bit; tell the vcpu if the port waited behind it; the effects."""
     word = tables.shared[dom, port >> 6]
@@ -83,13 +83,13 @@ def unmask(tables, dom, vcpu, port):
     return 0
 
 
-@kernel
+@hot
 def in_reach(tables, dom, port):
     """Tell whether the guest's bitmaps have a bit for the port, valid or not."""
     return port < tables.domains[dom]["max_ports"]
 
 
-@kernel
+@hot
 def deliver_word(tables, dom, vcpu, first, waiting):
     """Deliver what is notified on the vcpu of one 64-port word; the number delivered.
 
@@ -112,7 +112,7 @@ def deliver_word(tables, dom, vcpu, first, waiting):
     return delivered
 
 
-@kernel
+@hot
 def upcall(tables, dom, vcpu):
     """Run the guest's handler on a vcpu: words by the selector, low to high; the number delivered.
 

@@ -6,7 +6,7 @@ Mirrors vcpu_mark_events_pending, do_poll and vcpu_unblock of Xen's scheduler.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import kernel
+from evtsim._jit import hot, kernel
 
 KICK = int(abi.Effect.KICK)
 POLL_WAKE = int(abi.Effect.POLL_WAKE)
@@ -37,7 +37,7 @@ def unblock(tables, dom, row):
     return POLL_WAKE
 
 
-@kernel
+@hot
 def mark_pending(tables, dom, row):
     """Set upcall_pending; if that is new, the vcpu is kicked and runs (vcpu_mark_events_pending)."""
     v = tables.vcpus[row]

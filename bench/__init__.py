@@ -1,0 +1,1 @@
+"""What evtsim costs. Not part of the package."""
