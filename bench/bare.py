@@ -99,7 +99,7 @@ class BareLoop:
         self.peer_dom[where] = ports["remote_dom"]
         self.peer_port[where] = ports["remote_port"]
         words = -(-width // 64)
-        shared = sim.state.tables.shared[:, :words]
+        shared = sim.state.tables.shared[:words].T
         self.pending = shared["pending"].copy()
         self.mask = shared["mask"].copy()
         self.selector = sim.state.tables.vcpus["pending_sel"].copy()

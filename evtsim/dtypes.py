@@ -51,21 +51,22 @@ BUCKET_PORTS = 128
 """Ports in one bucket of the pool; what is valid is counted per domain, not per bucket."""
 BUCKET_SHIFT = 7
 
-# One domain of a running host: 40 bytes.
+# One domain of a running host: 32 bytes, two to a cache line. Unsigned throughout the tables, so
+# that no index made of a field needs Python's test for counting from the end.
 DOMAIN_TABLE = np.dtype(
     [
-        ("nr_ports", "i4"),  # a port is valid below this; 0 while the domain is dead
-        ("first_vcpu", "i4"),  # row of vcpu 0 in the vcpu table
-        ("nr_vcpus", "i4"),  # configured vcpus
-        ("pollers", "i4"),  # vcpus in poll_mask, so that a notification can skip looking
-        ("max_ports", "i4"),  # the ABI's limit
-        ("free_hint", "i4"),  # no port below this is FREE
-        ("first_pirq", "i4"),  # row of PIRQ 0 in the PIRQ map
-        ("nr_pirqs", "i4"),  # physical interrupts known
+        ("nr_ports", "u4"),  # a port is valid below this; 0 while the domain is dead
+        ("first_vcpu", "u4"),  # row of vcpu 0 in the vcpu table
+        ("nr_vcpus", "u2"),  # configured vcpus
+        ("pollers", "u2"),  # vcpus in poll_mask, so that a notification can skip looking
         ("word_shift", "u1"),  # 5 or 6: ports per selector bit as a power of two
         ("alive", "u1"),
         ("privileged", "u1"),
         ("pirq_permitted", "u1"),
+        ("max_ports", "u4"),  # the ABI's limit
+        ("free_hint", "u4"),  # no port below this is FREE
+        ("first_pirq", "u4"),  # row of PIRQ 0 in the PIRQ map
+        ("nr_pirqs", "u2"),  # physical interrupts known
     ],
     align=True,
 )
@@ -74,7 +75,7 @@ DOMAIN_TABLE = np.dtype(
 VCPU_TABLE = np.dtype(
     [
         ("pending_sel", "u8"),  # shared memory: evtchn_pending_sel, bits of words of ports
-        ("poll_port", "i4"),  # Xen's poll_evtchn; 0: any port
+        ("poll_port", "u4"),  # Xen's poll_evtchn; 0: any port
         ("upcall_pending", "u1"),  # shared memory
         ("upcall_mask", "u1"),  # shared memory
         ("polling", "u1"),  # in the domain's poll_mask
@@ -83,18 +84,25 @@ VCPU_TABLE = np.dtype(
     align=True,
 )
 
-# One port: 16 bytes, four to a cache line. A sender's own entry names all of its target.
+# One port: 16 bytes, four to a cache line. A sender's own entry says all of its target, at the
+# price that bind_vcpu has to tell the peer: one random access less in every send.
 PORT_TABLE = np.dtype(
     [
-        ("peer", "i4"),  # INTERDOMAIN: the peer's index in the pool
+        ("peer", "u4"),  # INTERDOMAIN: the peer's index in the pool
         ("remote_port", "u4"),  # INTERDOMAIN: the peer's port; VIRQ, PIRQ: the number; else 0
         ("remote_dom", "u2"),  # UNBOUND, INTERDOMAIN; else 0
         ("notify_vcpu", "u2"),
+        ("peer_vcpu", "u2"),  # INTERDOMAIN: the peer's notify_vcpu
         ("state", "u1"),  # abi.PortState
-        ("xen", "u1"),  # consumer_is_xen: attached to Xen itself
+        ("xen", "u1"),  # who consumes: XEN_HERE, XEN_PEER
     ],
     align=True,
 )
+
+XEN_HERE = 1
+"""In a port's `xen`: this end is attached to Xen (consumer_is_xen)."""
+XEN_PEER = 2
+"""In a port's `xen`: INTERDOMAIN, and the other end is."""
 
 # 64 ports' worth of the 2-level bitmaps; pending and mask are always looked at together.
 SHARED_WORD = np.dtype([("pending", "u8"), ("mask", "u8")], align=True)
@@ -135,14 +143,15 @@ class Tables(NamedTuple):
     host: Array  # HOST_TABLE, (1,)
     domains: Array  # DOMAIN_TABLE, (domains,)
     vcpus: Array  # VCPU_TABLE, (vcpus of all domains,)
-    buckets: Array  # int32, (domains, buckets of a full domain): numbers into the pool, 0 none
+    buckets: Array  # uint32, (buckets of a full domain, domains): numbers into the pool, 0 none
     ports: Array  # PORT_TABLE, (buckets * BUCKET_PORTS,): the pool
-    shared: Array  # SHARED_WORD, (domains, 64)
-    virqs: Array  # int32, (vcpus of all domains, NR_VIRQS): bound port or 0
-    pirqs: Array  # int32, (PIRQs of all domains,): bound port or 0
+    shared: Array  # SHARED_WORD, (64, domains): first words together, most domains use no other
+    virqs: Array  # uint32, (vcpus of all domains, NR_VIRQS): bound port or 0
+    pirqs: Array  # uint32, (PIRQs of all domains,): bound port or 0
     vcpu_virqs: Array  # uint8, (NR_VIRQS,): 1 where every vcpu binds the VIRQ for itself
     result: Array  # RESULT, (1,)
-    tally: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
+    done: Array  # int64, (TALLY_OPS,): records by operation where rc is 0
+    failed: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
     effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
 
 

@@ -20,6 +20,7 @@ from evtsim.dtypes import (
     TALLY_ERRNOS,
     TALLY_OPS,
     VCPU_TABLE,
+    XEN_HERE,
     Array,
     Tables,
 )
@@ -90,7 +91,7 @@ class State:
         used = np.bincount(
             ports["dom"], ports["state"] > abi.PortState.RESERVED, len(self.host)
         ).astype(np.int64)
-        pending = np.bitwise_count(self.tables.shared["pending"][alive]).sum(axis=1)
+        pending = np.bitwise_count(self.tables.shared["pending"][:, alive]).sum(axis=0)
         return pd.DataFrame(
             {
                 "dom": alive,
@@ -112,11 +113,11 @@ class State:
         import pandas as pd
 
         dom, port = self._valid_ports()
-        bucket = self.tables.buckets[dom, port >> BUCKET_SHIFT].astype(np.int64)
+        bucket = self.tables.buckets[port >> BUCKET_SHIFT, dom].astype(np.int64)
         rows = self.tables.ports[(bucket << BUCKET_SHIFT) + (port & (BUCKET_PORTS - 1))]
         state = rows["state"]
         bound = (state == abi.PortState.VIRQ) | (state == abi.PortState.PIRQ)
-        words = self.tables.shared[dom, port >> 6]
+        words = self.tables.shared[port >> 6, dom]
         shift = (port & 63).astype(np.uint64)
         return pd.DataFrame(
             {
@@ -124,7 +125,7 @@ class State:
                 "port": port,
                 "state": state,
                 "notify_vcpu": rows["notify_vcpu"],
-                "xen": rows["xen"],
+                "xen": rows["xen"] & XEN_HERE,
                 "remote_dom": rows["remote_dom"],
                 "remote_port": np.where(bound, 0, rows["remote_port"]),
                 "irq": np.where(bound, rows["remote_port"], 0),
@@ -183,7 +184,7 @@ class State:
         """Return copies of a configured domain's pending and mask bitmaps."""
         if not 0 <= dom < len(self.host):
             raise IndexError(f"domain {dom} (expected 0 to {len(self.host) - 1})")
-        words = self.tables.shared[dom]
+        words = self.tables.shared[:, dom]
         return SharedInfo(words["pending"].copy(), words["mask"].copy())
 
     def __repr__(self) -> str:
@@ -226,10 +227,10 @@ def _allocate(host: Host) -> Tables:
     for name in ("alive", "privileged", "pirq_permitted"):
         domains[name] = config[name]
 
-    buckets = np.zeros((count, int(limits.max()) // BUCKET_PORTS), np.int32)
-    buckets[alive, 0] = np.arange(1, alive.sum() + 1)
+    buckets = np.zeros((int(limits.max()) // BUCKET_PORTS, count), np.uint32)
+    buckets[0, alive] = np.arange(1, alive.sum() + 1)
     ports = np.zeros((int(alive.sum()) + 1 + max(16, count // 8)) * BUCKET_PORTS, PORT_TABLE)
-    ports["state"][buckets[alive, 0].astype(np.int64) * BUCKET_PORTS] = abi.PortState.RESERVED
+    ports["state"][buckets[0, alive].astype(np.int64) * BUCKET_PORTS] = abi.PortState.RESERVED
 
     row = np.zeros(1, HOST_TABLE)
     row["buckets_used"] = alive.sum() + 1
@@ -240,11 +241,12 @@ def _allocate(host: Host) -> Tables:
         vcpus=np.zeros(int(vcpus.sum()), VCPU_TABLE),
         buckets=buckets,
         ports=ports,
-        shared=np.zeros((count, WORDS), SHARED_WORD),
-        virqs=np.zeros((int(vcpus.sum()), abi.NR_VIRQS), np.int32),
-        pirqs=np.zeros(int(pirqs.sum()), np.int32),
+        shared=np.zeros((WORDS, count), SHARED_WORD),
+        virqs=np.zeros((int(vcpus.sum()), abi.NR_VIRQS), np.uint32),
+        pirqs=np.zeros(int(pirqs.sum()), np.uint32),
         vcpu_virqs=np.isin(np.arange(abi.NR_VIRQS), list(profile.vcpu_virqs)).astype(np.uint8),
         result=np.zeros(1, RESULT),
-        tally=np.zeros((TALLY_OPS, TALLY_ERRNOS), np.int64),
+        done=np.zeros(TALLY_OPS, np.int64),
+        failed=np.zeros((TALLY_OPS, TALLY_ERRNOS), np.int64),
         effects=np.zeros(TALLY_EFFECTS, np.int64),
     )

@@ -30,6 +30,16 @@ def trailing_zeros(typingctx, word):
 
 
 @intrinsic
+def count_ones(typingctx, word):
+    """Return how many bits of a uint64 are set, as int64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
 def prefetch(typingctx, array, index):
     """Ask for the cache line of array[index], of one dimension; index must lie within."""
 

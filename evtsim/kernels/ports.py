@@ -9,6 +9,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
+from evtsim.dtypes import XEN_HERE, XEN_PEER
 from evtsim.kernels import two_level
 from evtsim.kernels import vcpu as _vcpu
 
@@ -53,7 +54,7 @@ NR_VIRQS = abi.NR_VIRQS
 @hot
 def pool_index(tables, dom, port):
     """Return where in the pool a port below the ABI's limit lies."""
-    return (np.int64(tables.buckets[dom, port >> 7]) << 7) + (port & 127)
+    return (np.int64(tables.buckets[port >> 7, dom]) << 7) + (port & 127)
 
 
 @hot
@@ -65,7 +66,9 @@ def is_valid(tables, dom, port):
 @kernel
 def is_xen(tables, dom, port):
     """Tell whether the port is valid and attached to Xen."""
-    return is_valid(tables, dom, port) and tables.ports[pool_index(tables, dom, port)]["xen"] != 0
+    if not is_valid(tables, dom, port):
+        return False
+    return tables.ports[pool_index(tables, dom, port)]["xen"] & XEN_HERE != 0
 
 
 @kernel
@@ -94,11 +97,11 @@ def add_bucket(tables, dom):
     """Make a domain's next bucket of ports valid, all FREE; the first of them."""
     domain = tables.domains[dom]
     first = np.int64(domain["nr_ports"])
-    bucket = np.int64(tables.buckets[dom, first >> 7])
+    bucket = np.int64(tables.buckets[first >> 7, dom])
     if bucket == 0:
         bucket = np.int64(tables.host[0]["buckets_used"])
         tables.host[0]["buckets_used"] += 1
-        tables.buckets[dom, first >> 7] = bucket
+        tables.buckets[first >> 7, dom] = bucket
     for index in range(bucket << 7, (bucket + 1) << 7):
         clear_port(tables, index)
     domain["nr_ports"] = first + 128
@@ -137,6 +140,7 @@ def clear_port(tables, index):
     p["remote_port"] = 0
     p["remote_dom"] = 0
     p["notify_vcpu"] = 0
+    p["peer_vcpu"] = 0
     p["state"] = FREE
     p["xen"] = 0
 
@@ -152,10 +156,14 @@ def give(tables, dom, port):
 def connect(tables, index, peer, remote_dom, remote_port):
     """Make one end of an interdomain channel point at the other."""
     p = tables.ports[index]
+    other = tables.ports[peer]
     p["state"] = INTERDOMAIN
     p["peer"] = peer
     p["remote_dom"] = remote_dom
     p["remote_port"] = remote_port
+    p["peer_vcpu"] = other["notify_vcpu"]
+    if other["xen"] & XEN_HERE:
+        p["xen"] |= XEN_PEER
 
 
 @kernel
@@ -186,6 +194,8 @@ def close_port(tables, dom, port):
         peer["peer"] = 0
         peer["remote_dom"] = dom
         peer["remote_port"] = 0
+        peer["peer_vcpu"] = 0
+        peer["xen"] &= XEN_HERE
     clear_pending(tables, dom, port)
     clear_port(tables, index)
     domain = tables.domains[dom]
@@ -307,7 +317,7 @@ def close(tables, dom, port):
     if not is_valid(tables, dom, port):
         return -EINVAL
     p = tables.ports[pool_index(tables, dom, port)]
-    if p["xen"] or p["state"] == FREE or p["state"] == RESERVED:
+    if p["xen"] & XEN_HERE or p["state"] == FREE or p["state"] == RESERVED:
         return -EINVAL
     close_port(tables, dom, port)
     return 0
@@ -320,15 +330,12 @@ def send(tables, dom, port):
         return -EINVAL
     p = tables.ports[pool_index(tables, dom, port)]
     if p["xen"]:
-        return -EINVAL
+        return -EINVAL if p["xen"] & XEN_HERE else XEN
     if p["state"] == INTERDOMAIN:
-        peer = tables.ports[p["peer"]]
-        if peer["xen"]:
-            return XEN
         return set_pending(
             tables,
             np.int64(p["remote_dom"]),
-            np.int64(peer["notify_vcpu"]),
+            np.int64(p["peer_vcpu"]),
             np.int64(p["remote_port"]),
         )
     if p["state"] == IPI:
@@ -374,7 +381,7 @@ def bind_vcpu(tables, dom, port, vcpu):
     if not is_valid(tables, dom, port):
         return -EINVAL
     p = tables.ports[pool_index(tables, dom, port)]
-    if p["xen"]:
+    if p["xen"] & XEN_HERE:
         return -EINVAL
     if p["state"] == VIRQ:
         if tables.vcpu_virqs[p["remote_port"]]:
@@ -382,6 +389,8 @@ def bind_vcpu(tables, dom, port, vcpu):
     elif p["state"] != UNBOUND and p["state"] != INTERDOMAIN and p["state"] != PIRQ:
         return -EINVAL
     p["notify_vcpu"] = vcpu
+    if p["state"] == INTERDOMAIN:
+        tables.ports[p["peer"]]["peer_vcpu"] = vcpu
     return 0
 
 
@@ -491,7 +500,7 @@ def alloc_xen(tables, dom, vcpu, remote_dom):
     p["state"] = UNBOUND
     p["notify_vcpu"] = vcpu
     p["remote_dom"] = remote_dom & DOMID_MASK
-    p["xen"] = 1
+    p["xen"] = XEN_HERE
     return 0
 
 
@@ -514,7 +523,7 @@ def notify_xen(tables, dom, port):
         tables.result[0]["effects"] = set_pending(
             tables,
             np.int64(p["remote_dom"]),
-            np.int64(tables.ports[p["peer"]]["notify_vcpu"]),
+            np.int64(p["peer_vcpu"]),
             np.int64(p["remote_port"]),
         )
     return 0
@@ -536,9 +545,9 @@ def destroy_domain(tables, dom):
 def create_domain(tables, dom):
     """evtchn_init, on shared memory, vcpus and maps that are all zero again."""
     domain = tables.domains[dom]
-    for word in range(tables.shared.shape[1]):
-        tables.shared[dom, word]["pending"] = 0
-        tables.shared[dom, word]["mask"] = 0
+    for word in range(len(tables.shared)):
+        tables.shared[word, dom]["pending"] = 0
+        tables.shared[word, dom]["mask"] = 0
     first = np.int64(domain["first_vcpu"])
     for row in range(first, first + domain["nr_vcpus"]):
         v = tables.vcpus[row]

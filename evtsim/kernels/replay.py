@@ -50,33 +50,30 @@ EEXIST = int(abi.Errno.EEXIST)
 ENOSYS = int(abi.Errno.ENOSYS)
 
 PORT_AHEAD = 24
-"""Records ahead at which the sender's port is asked for: far enough to arrive from memory."""
-PEER_AHEAD = 12
-"""Records ahead at which, the sender's port being there, its target is asked for."""
+"""Records ahead at which the port's entry is asked for: far enough to arrive from memory."""
+TARGET_AHEAD = 12
+"""Records ahead at which, the sender's entry being there, its target is asked for."""
 
 
 @hot
-def look_ahead(tables, trace, i, stop):
+def look_ahead(tables, trace, record, stop):
     """Ask for the cache lines that records to come will touch. Changes nothing."""
-    j = i + PORT_AHEAD
+    j = record + PORT_AHEAD
     if j < stop:
-        dom = np.int64(trace.dom[j])
-        bucket = np.int64(trace.arg0[j]) >> 7
-        if dom < len(tables.domains) and bucket < tables.buckets.shape[1]:
-            # Entries that are not valid lie in bucket 0, or in one that once was valid.
-            port = np.int64(trace.arg0[j])
-            prefetch(tables.ports, (np.int64(tables.buckets[dom, bucket]) << 7) + (port & 127))
-    j = i + PEER_AHEAD
-    if j < stop and trace.op[j] == SEND:
-        dom = np.int64(trace.dom[j])
-        port = np.int64(trace.arg0[j])
-        if dom < len(tables.domains) and (port >> 7) < tables.buckets.shape[1]:
-            p = tables.ports[(np.int64(tables.buckets[dom, port >> 7]) << 7) + (port & 127)]
+        dom = np.int64(trace.dom[np.uint64(j)])
+        port = np.int64(trace.arg0[np.uint64(j)])
+        if dom < len(tables.domains) and (port >> 7) < len(tables.buckets):
+            # What is not valid lies in bucket 0, or in one that was valid once.
+            prefetch(tables.ports, ports.pool_index(tables, dom, port))
+    j = record + TARGET_AHEAD
+    if j < stop and trace.op[np.uint64(j)] == SEND:
+        dom = np.int64(trace.dom[np.uint64(j)])
+        port = np.int64(trace.arg0[np.uint64(j)])
+        if dom < len(tables.domains) and (port >> 7) < len(tables.buckets):
+            p = tables.ports[ports.pool_index(tables, dom, port)]
             if p["state"] == INTERDOMAIN:
                 remote_dom = np.int64(p["remote_dom"])
-                prefetch(tables.ports, np.int64(p["peer"]))
-                prefetch(tables.shared[remote_dom], np.int64(p["remote_port"]) >> 6)
-                prefetch(tables.vcpus, np.int64(tables.domains[remote_dom]["first_vcpu"]))
+                prefetch(tables.shared[np.int64(p["remote_port"]) >> 6], remote_dom)
 
 
 @hot
@@ -170,25 +167,12 @@ def operate_slowly(tables, outcome, i, dom, vcpu, op, flags, arg0, arg1):
 
 @kernel
 def loop(tables, trace, outcome, start, stop, prefetching):
-    """Apply records start to stop of a stretch; the number of the first one not applied.
-
-    Parameters
-    ----------
-    tables : Tables
-        Modified in place.
-    trace : Columns
-        Read-only, contiguous, 1-D.
-    outcome : OutcomeColumns
-        As long as the trace, all zero from `start` on; only what is not zero is stored, so that
-        pages of rarely used columns are never touched.
-    start, stop : int64
-    prefetching : bool
-        Worth it where the tables do not fit the caches.
-    """
+    """Apply records; see `replay`."""
     host = tables.host[0]
-    for i in range(start, stop):
+    for record in range(start, stop):
+        i = np.uint64(record)  # an unsigned index needs no test for counting from the end
         if prefetching:
-            look_ahead(tables, trace, i, stop)
+            look_ahead(tables, trace, record, stop)
         dom = np.int64(trace.dom[i])
         vcpu = np.int64(trace.vcpu[i])
         op = np.int64(trace.op[i])
@@ -207,7 +191,7 @@ def loop(tables, trace, outcome, start, stop, prefetching):
                 outcome.port[i] = two_level.upcall(tables, dom, vcpu)
             else:
                 if host["buckets_used"] << 7 == len(tables.ports):
-                    return i
+                    return record
                 arg1 = np.int64(trace.arg1[i])
                 rc, effects = operate_slowly(
                     tables, outcome, i, dom, vcpu, op, flags, arg0, arg1
@@ -215,16 +199,33 @@ def loop(tables, trace, outcome, start, stop, prefetching):
             if effects < 0:
                 rc = effects
                 effects = 0
-        if rc:
+        row = min(op, TALLY_OPS - 1)
+        if rc == 0:
+            tables.done[row] += 1
+        else:
             outcome.rc[i] = rc
+            tables.failed[row, np.uint64(-rc)] += 1
         if effects:
             outcome.effects[i] = effects
-        tables.tally[min(op, TALLY_OPS - 1), -rc] += 1
-        tables.effects[effects] += 1
+        tables.effects[np.uint64(effects)] += 1
     return stop
 
 
 @entry
 def replay(tables, trace, outcome, start, stop, prefetching):
-    """Apply"""
+    """Apply records start to stop of a stretch; the number of the first one not applied.
+
+    Parameters
+    ----------
+    tables : Tables
+        Modified in place.
+    trace : Columns
+        Read-only, contiguous, 1-D.
+    outcome : OutcomeColumns
+        As long as the trace, all zero from `start` on; only what is not zero is stored, so that
+        pages of rarely used columns are never touched.
+    start, stop : int64
+    prefetching : bool
+        Worth it where the tables do not fit the caches.
+    """
     return loop(tables, trace, outcome, start, stop, prefetching)

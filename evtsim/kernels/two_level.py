@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.kernels import vcpu as _vcpu
-from evtsim.kernels.bits import HALF, ONE, ZERO, bit, trailing_zeros
+from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, trailing_zeros
 
 mark_pending = _vcpu.mark_pending
 wake_pollers = _vcpu.wake_pollers
@@ -37,7 +37,7 @@ def select(tables, dom, vcpu, port):
 @hot
 def set_pending(tables, dom, vcpu, port):
     """Notify a valid port of a living domain on a vcpu; the effects (evtchn_set_pending)."""
-    word = tables.shared[dom, port >> 6]
+    word = tables.shared[port >> 6, dom]
     flag = bit(port & 63)
     if word["pending"] & flag:
         return COALESCED
@@ -55,25 +55,25 @@ def set_pending(tables, dom, vcpu, port):
 @kernel
 def is_pending(tables, dom, port):
     """Tell whether the port's pending bit is set."""
-    return (tables.shared[dom, port >> 6]["pending"] & bit(port & 63)) != ZERO
+    return (tables.shared[port >> 6, dom]["pending"] & bit(port & 63)) != ZERO
 
 
 @kernel
 def clear_pending(tables, dom, port):
     """Clear the port's pending bit and nothing else."""
-    tables.shared[dom, port >> 6]["pending"] &= ~bit(port & 63)
+    tables.shared[port >> 6, dom]["pending"] &= ~bit(port & 63)
 
 
 @hot
 def set_mask(tables, dom, port):
     """Set the port's mask bit and nothing else."""
-    tables.shared[dom, port >> 6]["mask"] |= bit(port & 63)
+    tables.shared[port >> 6, dom]["mask"] |= bit(port & 63)
 
 
 @hot
 def unmask(tables, dom, vcpu, port):
     """Clear the mask bit; tell the vcpu if the port waited behind it; the effects."""
-    word = tables.shared[dom, port >> 6]
+    word = tables.shared[port >> 6, dom]
     flag = bit(port & 63)
     if not word["mask"] & flag:
         return 0
@@ -90,26 +90,22 @@ def in_reach(tables, dom, port):
 
 
 @hot
-def deliver_word(tables, dom, vcpu, first, waiting):
-    """Deliver what is notified on the vcpu of one 64-port word; the number delivered.
-
-    `waiting` holds the pending, unmasked bits from port `first` on.
-    """
+def on_vcpu(tables, dom, vcpu, first, waiting):
+    """Return which of the waiting bits, of ports from `first` on, are valid and the vcpu's."""
     domain = tables.domains[dom]
     if first >= domain["nr_ports"]:
-        return 0
+        return ZERO
+    if domain["nr_vcpus"] == 1:
+        return waiting  # without a look at every port, each in a cache line of its own
     # A bucket is whole words, so all valid ports of the word lie side by side.
-    base = (np.int64(tables.buckets[dom, first >> 7]) << 7) + (first & 127)
-    taken = ZERO
-    delivered = 0
-    while waiting:
-        n = trailing_zeros(waiting)
-        waiting &= waiting - ONE
-        if tables.ports[base + n]["notify_vcpu"] == vcpu:
-            taken |= bit(n)
-            delivered += 1
-    tables.shared[dom, first >> 6]["pending"] &= ~taken
-    return delivered
+    base = (np.int64(tables.buckets[first >> 7, dom]) << 7) + (first & 127)
+    rest = waiting
+    while rest:
+        n = trailing_zeros(rest)
+        rest &= rest - ONE
+        if tables.ports[base + n]["notify_vcpu"] != vcpu:
+            waiting &= ~bit(n)
+    return waiting
 
 
 @hot
@@ -130,9 +126,11 @@ def upcall(tables, dom, vcpu):
         n = trailing_zeros(selector)
         selector &= selector - ONE
         first = n << domain["word_shift"]
-        word = tables.shared[dom, first >> 6]
+        word = tables.shared[first >> 6, dom]
         waiting = word["pending"] & ~word["mask"]
         if domain["word_shift"] == 5:
             waiting &= HALF << np.uint64(first & 32)
-        delivered += deliver_word(tables, dom, vcpu, first & ~63, waiting)
+        taken = on_vcpu(tables, dom, vcpu, first & ~63, waiting)
+        word["pending"] &= ~taken
+        delivered += count_ones(taken)
     return delivered
