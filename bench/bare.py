@@ -7,8 +7,9 @@ plainest form that numba compiles well. Every domain has one vcpu and 64-bit wor
 import numba
 import numpy as np
 
+import evtsim
 from evtsim.abi import Effect, Op
-from evtsim.dtypes import Columns
+from evtsim.dtypes import Array, Columns
 from evtsim.kernels.bits import trailing_zeros
 
 ONE = np.uint64(1)
@@ -86,11 +87,9 @@ class BareLoop:
     ----------
     sim : evtsim.Simulator
         After the channels were made; its bitmaps are copied.
-    records : int
-        Length of the traces to come.
     """
 
-    def __init__(self, sim, records: int) -> None:
+    def __init__(self, sim: evtsim.Simulator) -> None:
         ports = sim.state.ports()
         domains, width = len(sim.host), int(ports["port"].max()) + 1
         where = (ports["dom"].to_numpy(), ports["port"].to_numpy())
@@ -104,13 +103,15 @@ class BareLoop:
         self.mask = shared["mask"].copy()
         self.selector = sim.state.tables.vcpus["pending_sel"].copy()
         self.upcall_pending = sim.state.tables.vcpus["upcall_pending"].copy()
-        self.rc = np.zeros(records, np.int32)
-        self.port = np.zeros(records, np.uint32)
-        self.effects = np.zeros(records, np.uint16)
 
-    def apply(self, columns: Columns) -> None:
-        """Apply a trace's columns."""
+    def apply(self, columns: Columns) -> tuple[Array, Array, Array]:
+        """Apply a trace's columns; rc, port and effects, new as those of a replay are."""
+        records = len(columns.op)
+        rc = np.zeros(records, np.int32)
+        port = np.zeros(records, np.uint32)
+        effects = np.zeros(records, np.uint16)
         bare(
             columns, self.peer_dom, self.peer_port, self.pending, self.mask, self.selector,
-            self.upcall_pending, self.rc, self.port, self.effects,
+            self.upcall_pending, rc, port, effects,
         )
+        return rc, port, effects

@@ -50,30 +50,21 @@ EEXIST = int(abi.Errno.EEXIST)
 ENOSYS = int(abi.Errno.ENOSYS)
 
 PORT_AHEAD = 24
-"""Records ahead at which the port's entry is asked for: far enough to arrive from memory."""
-TARGET_AHEAD = 12
-"""Records ahead at which, the sender's entry being there, its target is asked for."""
+"""Records ahead at which a port's entry is asked for: far enough to arrive from memory."""
 
 
 @hot
 def look_ahead(tables, trace, record, stop):
-    """Ask for the cache lines that records to come will touch. Changes nothing."""
-    j = record + PORT_AHEAD
-    if j < stop:
-        dom = np.int64(trace.dom[np.uint64(j)])
-        port = np.int64(trace.arg0[np.uint64(j)])
-        if dom < len(tables.domains) and (port >> 7) < len(tables.buckets):
-            # What is not valid lies in bucket 0, or in one that was valid once.
-            prefetch(tables.ports, ports.pool_index(tables, dom, port))
-    j = record + TARGET_AHEAD
-    if j < stop and trace.op[np.uint64(j)] == SEND:
-        dom = np.int64(trace.dom[np.uint64(j)])
-        port = np.int64(trace.arg0[np.uint64(j)])
-        if dom < len(tables.domains) and (port >> 7) < len(tables.buckets):
-            p = tables.ports[ports.pool_index(tables, dom, port)]
-            if p["state"] == INTERDOMAIN:
-                remote_dom = np.int64(p["remote_dom"])
-                prefetch(tables.shared[np.int64(p["remote_port"]) >> 6], remote_dom)
+    """Ask for the entry of the port that a record to come names. Changes nothing.
+
+    What that port is connected to lies denser, and asking for it too costs more than it saves.
+    """
+    i = np.uint64(min(record + PORT_AHEAD, stop - 1))
+    dom = np.int64(trace.dom[i])
+    port = np.int64(trace.arg0[i])
+    if dom < len(tables.domains) and port >> 7 < len(tables.buckets):
+        # What is not valid lies in bucket 0, or in one that was valid once.
+        prefetch(tables.ports, ports.pool_index(tables, dom, port))
 
 
 @hot
@@ -98,8 +89,26 @@ def may_start(tables, dom, vcpu, op, flags):
 
 
 @kernel
+def effects_or_errno(tables, answer):
+    """Take apart what operations return that either fail or have effects."""
+    if answer < 0:
+        return answer
+    tables.result[0]["effects"] = answer
+    return 0
+
+
+@kernel
 def operate(tables, dom, vcpu, op, arg0, arg1):
-    """Run one of the operations that are not on the fast path; 0 or a negative errno."""
+    """Run an operation; 0 or a negative errno, and the rest in tables.result."""
+    if op == SEND:
+        return effects_or_errno(tables, ports.send(tables, dom, arg0))
+    if op == UNMASK:
+        return effects_or_errno(tables, ports.unmask(tables, dom, arg0))
+    if op == MASK:
+        return ports.mask(tables, dom, arg0)
+    if op == UPCALL:
+        tables.result[0]["port"] = two_level.upcall(tables, dom, vcpu)
+        return 0
     if op == BIND_INTERDOMAIN:
         return ports.bind_interdomain(tables, dom, arg0, arg1)
     if op == BIND_VIRQ:
@@ -146,68 +155,85 @@ def gives_result(op):
 
 
 @kernel
-def operate_slowly(tables, outcome, i, dom, vcpu, op, flags, arg0, arg1):
-    """Run an operation with all that it may give back; store that, return rc and effects."""
+def apply(tables, trace, outcome, i):
+    """Apply any record; False if it needs a bucket that the pool does not have."""
+    dom = np.int64(trace.dom[i])
+    vcpu = np.int64(trace.vcpu[i])
+    op = np.int64(trace.op[i])
+    flags = np.int64(trace.flags[i])
     result = tables.result[0]
     result["port"] = 0
     result["vcpu"] = 0
     result["remote_dom"] = 0
     result["remote_port"] = 0
     result["effects"] = 0
-    rc = operate(tables, dom, vcpu, op, arg0, arg1)
-    if rc == 0 and flags & FAULT_OUT and op < FIRST_NON_HYPERCALL and gives_result(op):
-        rc = -EFAULT
+    rc = may_start(tables, dom, vcpu, op, flags)
+    if rc == 0:
+        if tables.host[0]["buckets_used"] << 7 == len(tables.ports):
+            return False
+        rc = operate(tables, dom, vcpu, op, np.int64(trace.arg0[i]), np.int64(trace.arg1[i]))
+        if rc == 0 and flags & FAULT_OUT and op < FIRST_NON_HYPERCALL and gives_result(op):
+            rc = -EFAULT
+    row = min(op, TALLY_OPS - 1)
     if rc == 0:
         outcome.port[i] = result["port"]
         outcome.vcpu[i] = result["vcpu"]
         outcome.remote_dom[i] = result["remote_dom"]
         outcome.remote_port[i] = result["remote_port"]
-    return rc, result["effects"]
+        tables.done[row] += 1
+    else:
+        outcome.rc[i] = rc
+        tables.failed[row, -rc] += 1
+    outcome.effects[i] = result["effects"]
+    tables.effects[result["effects"]] += 1
+    return True
+
+
+@hot
+def apply_quickly(tables, trace, outcome, i):
+    """Apply a record of the four commonest operations; False if it is not so simple.
+
+    Does what `apply` does with a send, unmask, mask or upcall that no check in front keeps from
+    starting, and with nothing else.
+    """
+    dom = np.int64(trace.dom[i])
+    op = np.int64(trace.op[i])
+    if dom >= len(tables.domains) or trace.flags[i]:
+        return False
+    domain = tables.domains[dom]
+    if not domain["alive"] or trace.vcpu[i] >= domain["nr_vcpus"]:
+        return False
+    if op == SEND:
+        answer = ports.send(tables, dom, np.int64(trace.arg0[i]))
+    elif op == UPCALL:
+        answer = 0
+        outcome.port[i] = two_level.upcall(tables, dom, np.int64(trace.vcpu[i]))
+    elif op == MASK:
+        answer = ports.mask(tables, dom, np.int64(trace.arg0[i]))
+    elif op == UNMASK:
+        answer = ports.unmask(tables, dom, np.int64(trace.arg0[i]))
+    else:
+        return False
+    if answer < 0:
+        outcome.rc[i] = answer
+        tables.failed[op, -answer] += 1
+        tables.effects[0] += 1
+    else:
+        outcome.effects[i] = answer
+        tables.done[op] += 1
+        tables.effects[np.uint64(answer)] += 1
+    return True
 
 
 @kernel
 def loop(tables, trace, outcome, start, stop, prefetching):
     """Apply records; see `replay`."""
-    host = tables.host[0]
     for record in range(start, stop):
-        i = np.uint64(record)  # an unsigned index needs no test for counting from the end
         if prefetching:
             look_ahead(tables, trace, record, stop)
-        dom = np.int64(trace.dom[i])
-        vcpu = np.int64(trace.vcpu[i])
-        op = np.int64(trace.op[i])
-        flags = np.int64(trace.flags[i])
-        arg0 = np.int64(trace.arg0[i])
-        effects = 0
-        rc = may_start(tables, dom, vcpu, op, flags)
-        if rc == 0:
-            if op == SEND:
-                effects = ports.send(tables, dom, arg0)
-            elif op == UNMASK:
-                effects = ports.unmask(tables, dom, arg0)
-            elif op == MASK:
-                rc = ports.mask(tables, dom, arg0)
-            elif op == UPCALL:
-                outcome.port[i] = two_level.upcall(tables, dom, vcpu)
-            else:
-                if host["buckets_used"] << 7 == len(tables.ports):
-                    return record
-                arg1 = np.int64(trace.arg1[i])
-                rc, effects = operate_slowly(
-                    tables, outcome, i, dom, vcpu, op, flags, arg0, arg1
-                )
-            if effects < 0:
-                rc = effects
-                effects = 0
-        row = min(op, TALLY_OPS - 1)
-        if rc == 0:
-            tables.done[row] += 1
-        else:
-            outcome.rc[i] = rc
-            tables.failed[row, np.uint64(-rc)] += 1
-        if effects:
-            outcome.effects[i] = effects
-        tables.effects[np.uint64(effects)] += 1
+        i = np.uint64(record)  # such an index needs no test for counting from the end
+        if not apply_quickly(tables, trace, outcome, i) and not apply(tables, trace, outcome, i):
+            return record
     return stop
 
 

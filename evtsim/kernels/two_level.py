@@ -22,15 +22,9 @@ EINVAL = int(abi.Errno.EINVAL)
 
 
 @hot
-def select(tables, dom, vcpu, port):
-    """Set the port's bit in a vcpu's selector and mark the vcpu if that is new; the effects."""
-    domain = tables.domains[dom]
-    row = np.int64(domain["first_vcpu"]) + vcpu
-    v = tables.vcpus[row]
-    selector = bit(port >> domain["word_shift"])
-    if v["pending_sel"] & selector:
-        return 0
-    v["pending_sel"] |= selector
+def select(tables, dom, row, selector):
+    """Set a selector bit of a vcpu's and mark the vcpu; the effects."""
+    tables.vcpus[row]["pending_sel"] |= selector
     return SELECTED | mark_pending(tables, dom, row)
 
 
@@ -42,12 +36,16 @@ def set_pending(tables, dom, vcpu, port):
     if word["pending"] & flag:
         return COALESCED
     word["pending"] |= flag
+    domain = tables.domains[dom]
     effects = SET
     if word["mask"] & flag:
         effects |= MASKED
     else:
-        effects |= select(tables, dom, vcpu, port)
-    if tables.domains[dom]["pollers"]:
+        row = np.int64(domain["first_vcpu"]) + vcpu
+        selector = bit(port >> domain["word_shift"])
+        if not tables.vcpus[row]["pending_sel"] & selector:
+            effects |= select(tables, dom, row, selector)
+    if domain["pollers"]:
         effects |= wake_pollers(tables, dom, port)
     return effects
 
@@ -78,9 +76,14 @@ def unmask(tables, dom, vcpu, port):
     if not word["mask"] & flag:
         return 0
     word["mask"] &= ~flag
-    if word["pending"] & flag:
-        return select(tables, dom, vcpu, port)
-    return 0
+    if not word["pending"] & flag:
+        return 0
+    domain = tables.domains[dom]
+    row = np.int64(domain["first_vcpu"]) + vcpu
+    selector = bit(port >> domain["word_shift"])
+    if tables.vcpus[row]["pending_sel"] & selector:
+        return 0
+    return select(tables, dom, row, selector)
 
 
 @hot

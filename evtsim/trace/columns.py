@@ -213,13 +213,14 @@ def check_order(ts: Array, last: int, place: Place) -> int:
     place : Place
         For errors.
     """
+    from evtsim.trace._kernels import first_backwards  # which needs numba
+
     if len(ts) == 0:
         return last
     if int(ts[0]) < last:
         raise place.error("time runs backwards", "ts", 0, ts[0], f"at least {last}")
-    backwards = ts[1:] < ts[:-1]
-    if backwards.any():
-        index = int(np.argmax(backwards)) + 1
+    index = first_backwards(ts)
+    if index > 0:
         raise place.error(
             "time runs backwards", "ts", index, ts[index], f"at least {int(ts[index - 1])}"
         )
