@@ -124,6 +124,7 @@ HOST_TABLE = np.dtype(
         ("buckets_used", "i8"),  # of the pool; bucket 0 is nobody's
         ("records", "i8"),  # applied so far
         ("last_ts", "u8"),  # ns; of the last record applied
+        ("delivered", "i8"),  # events that upcalls delivered
     ]
 )
 

@@ -286,7 +286,7 @@ def _parse_host(data: object) -> tuple[str, npt.NDArray[np.void]]:
     profile = data.get("profile", "xen-4.0")
     if not isinstance(profile, str):
         raise HostError(f"profile is {profile!r} (expected one of: {', '.join(abi.PROFILES)})")
-    return profile, np.repeat(np.array(rows, DOMAIN_DTYPE), counts)
+    return profile, np.repeat(np.array(list(rows), DOMAIN_DTYPE), counts)
 
 
 def _parse_runs(runs: list[Any]) -> Iterator[tuple[tuple[int, ...], int]]:

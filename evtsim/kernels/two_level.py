@@ -136,4 +136,5 @@ def upcall(tables, dom, vcpu):
         taken = on_vcpu(tables, dom, vcpu, first & ~63, waiting)
         word["pending"] &= ~taken
         delivered += count_ones(taken)
+    tables.host[0]["delivered"] += delivered
     return delivered

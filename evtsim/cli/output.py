@@ -1,0 +1,108 @@
+"""How results are printed, and progress shown."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that exists.")]
+HostFile = Annotated[
+    str | None, typer.Option("--host", metavar="FILE", help="A host file; overrides the trace's own.")
+]
+
+
+def print_json(data: Any) -> None:
+    """Print a result as JSON."""
+    print(json.dumps(data, indent=1))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
+    """Print a result as a table; numbers are aligned right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = [list(row) for row in rows]
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for i, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=not numeric)
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    width = None if sys.stdout.isatty() else 200
+    Console(highlight=False, width=width).print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_fields(fields: dict[str, object]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, fields))
+    for name, value in fields.items():
+        print(f"{name:{width}}  {_cell(value)}")
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show records done, rate and time left on a terminal; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn
+
+    class Rate(TextColumn):
+        def render(self, task: Any) -> Any:
+            from rich.text import Text
+
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed / 1e6:.1f} M records/s")
+
+    with Progress(
+        TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True,
+    ) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def duration(ns: int) -> str:
+    """Say a time in the unit that suits it."""
+    for unit, size in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):
+        if ns >= size:
+            return f"{ns / size:.4g} {unit}"
+    return f"{ns} ns"
+
+
+def size(count: int) -> str:
+    """Say a number of bytes in the unit that suits it."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:.4g} {unit}"
+    return f"{count} B"
+
+
+def count(text: str | int) -> int:
+    """Read a number of records as people write it: 500000, 500_000, 1e6, 10M."""
+    word = str(text).strip()
+    factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(word[-1:].lower(), 1)
+    try:
+        number = float(word[:-1] if factor > 1 else word.replace(",", "")) * factor
+        if number < 0 or number != int(number):
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{text!r} is no number of records (like 500000, 1e6 or 10M)") from None
+    return int(number)

@@ -1,0 +1,209 @@
+"""Commands that replay: demo, replay, verify."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evtsim.cli.output import (
+    Force,
+    HostFile,
+    Json,
+    duration,
+    print_fields,
+    print_json,
+    print_table,
+    progress,
+)
+from evtsim.cli.traces import TraceFile, open_trace
+
+if TYPE_CHECKING:
+    from evtsim.run import Run
+    from evtsim.verification import Verification
+
+
+def replay(
+    trace: TraceFile,
+    host: HostFile = None,
+    outcomes: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the trace with every record's outcome here."),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the final state here: the ports (.csv, .parquet, .arrow), or with any "
+            "other suffix a checkpoint.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE", help="Begin with this checkpoint's state."),
+    ] = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Replay a trace and sum up what happened."""
+    from evtsim.run import Run
+    from evtsim.simulator import Simulator
+
+    loaded = open_trace(trace, host)
+    for path in (outcomes, state):
+        refuse_to_overwrite(path, force)
+    sim = Simulator(loaded.require_host()) if start is None else Simulator.load(start)
+    before = time.perf_counter()
+    with progress("replaying") as shown:
+        kept = sim.apply(loaded, outcomes=outcomes is not None, progress=shown)
+    seconds = time.perf_counter() - before
+    run = Run.of(sim, kept)
+    if outcomes is not None:
+        write_outcomes(outcomes, loaded, kept, force)
+    if state is not None:
+        write_state(state, sim, force)
+    print_run(run, as_json, seconds)
+
+
+def refuse_to_overwrite(path: str | None, force: bool) -> None:
+    """Raise an error now rather than after the work."""
+    from evtsim.errors import EvtsimError
+
+    if path is not None and path != "-" and Path(path).exists() and not force:
+        raise EvtsimError(f"{path}: exists already (--force replaces it)")
+
+
+def write_outcomes(path: str, trace: Any, outcomes: Any, force: bool) -> None:
+    """Write a trace with what its replay answered."""
+    from evtsim import __version__
+    from evtsim.trace import files
+
+    meta = {**trace.meta, "outcomes_by": f"evtsim {__version__}"}
+    names = [name for name, _ in outcomes.fields()]
+    with files.writer(path, trace.require_host(), meta, names, overwrite=force) as write:
+        for first, columns, _ in trace.stretches():
+            write(columns, outcomes[first : first + len(columns.ts)])
+
+
+def write_state(path: str, sim: Any, force: bool) -> None:
+    """Write the ports as a table, or a checkpoint, by the suffix."""
+    from evtsim._files import written_whole
+
+    writers = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
+    method = writers.get(Path(path).suffix)
+    if method is None:
+        sim.save(path, overwrite=force)
+        return
+    with written_whole(path, overwrite=force) as temporary:
+        options = {} if method == "to_feather" else {"index": False}
+        getattr(sim.state.ports(), method)(temporary, **options)
+
+
+def print_run(run: Run, as_json: bool, seconds: float) -> None:
+    """Print the summary of a replay."""
+    rows = [
+        {"operation": row.op_name, "errno": abi_errno(row.rc), "records": row.records}
+        for row in run.tally()
+    ]
+    totals = run.totals()
+    if as_json:
+        print_json({**totals, "operations": rows})
+        return
+    rate = f"{seconds:.2f} s, {run.records / max(seconds, 1e-9) / 1e6:.1f} M records/s"
+    print_fields(
+        {
+            "host": repr(run.host).strip("<>"),
+            "records": f"{totals['records']:,} replayed in {rate}",
+            "time span": duration(totals["duration_ns"]),
+            "errors": totals["errors"],
+            "delivered": totals["delivered"],
+            "effects": ", ".join(
+                f"{name} {totals[name]:,}" for name in run.effects() if totals[name]
+            )
+            or "none",
+        }
+    )
+    print()
+    print_table(
+        ["operation", "errno", "records"], [tuple(row.values()) for row in rows]
+    )
+
+
+def abi_errno(rc: int) -> str:
+    """Name an rc for people: '-' where all went well."""
+    from evtsim import abi
+
+    return abi.errno_name(rc) or "-"
+
+
+def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> int:
+    """Replay a trace with recorded outcomes and compare every record's.
+
+    Exit status 1 if any differs.
+    """
+    from evtsim.verification import verify as verify_trace
+
+    loaded = open_trace(trace, host)
+    with progress("verifying") as shown:
+        result = verify_trace(loaded, progress=shown)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_verification(trace, result)
+    return 0 if result else 1
+
+
+def print_verification(name: str, result: Verification) -> None:
+    """Print what verify found: one line if all is well."""
+    print(f"{name}: {result}")
+    if result:
+        return
+    print()
+    print_table(
+        ["operation", "differ", "of"],
+        [(op, differ, records) for op, (differ, records) in result.by_op.items() if differ],
+    )
+    print()
+    print_table(["field", "differ"], [(f, n) for f, n in result.by_field.items() if n])
+    print()
+    rows = []
+    for row in result.context:
+        pairs = [(f, row[f"recorded_{f}"], row[f"simulated_{f}"]) for f in result.compared]
+        wrong = "; ".join(f"{f} {was} recorded, {now} simulated" for f, was, now in pairs if was != now)
+        place = ("record", "ts", "dom", "vcpu", "op", "arg0", "arg1")
+        rows.append([*(str(row[name]) for name in place), wrong or "agrees"])
+    print_table(["record", "ts", "dom", "vcpu", "op", "arg0", "arg1", "outcome"], rows)
+
+
+def demo(
+    records: Annotated[int, typer.Option(help="Of the generated trace.")] = 1_000_000,
+) -> int:
+    """Show the main job: generate a trace, replay it; verify a recording of Xen's own code."""
+    from evtsim import run, samples, workloads
+    from evtsim.verification import verify as verify_trace
+
+    print(f"A generated trace: {workloads.describe('channels')}")
+    trace = workloads.generate("channels", records=records, domains=200, vcpus=2, ports=64)
+    with progress("replaying") as shown:
+        before = time.perf_counter()
+        result = run.replay(trace, outcomes=False, progress=shown)
+        seconds = time.perf_counter() - before
+    print()
+    print_run(result, False, seconds)
+
+    sample = samples.path("xen-4.0-default.arrow")
+    print("\nA recording of Xen's own code, 2,500 random operations with Xen's answers:\n")
+    verification = verify_trace(open_trace(str(sample)))
+    print_verification(sample.name, verification)
+    print(
+        "\nNext:"
+        "\n  evtsim generate channels my.arrow --records 10M -p domains=4000"
+        "\n  evtsim replay my.arrow --state ports.csv"
+        f"\n  evtsim info {sample}"
+    )
+    return 0 if verification else 1
+
+
+COMMANDS = (demo, replay, verify)

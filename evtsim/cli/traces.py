@@ -1,0 +1,179 @@
+"""Commands about traces as such: make, look at, check, convert."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evtsim.cli.output import (
+    Force,
+    HostFile,
+    Json,
+    count,
+    duration,
+    print_fields,
+    print_json,
+    print_table,
+    size,
+)
+
+if TYPE_CHECKING:
+    from evtsim.trace import Trace
+
+TraceFile = Annotated[
+    str, typer.Argument(metavar="TRACE", help=".arrow, .parquet, .csv, .csv.gz, or - for CSV.")
+]
+
+
+def open_trace(path: str, host: str | None = None) -> Trace:
+    """Open a trace, with a host file's host if one is given."""
+    from evtsim.host import Host
+    from evtsim.trace import Trace
+
+    return Trace.load(path, host=None if host is None else Host.from_json(host))
+
+
+def workloads(
+    name: Annotated[str | None, typer.Argument(help="Show this one's parameters.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the workloads that generate knows, or the parameters of one."""
+    from evtsim import workloads as registry
+
+    if name is None:
+        rows = {name: registry.describe(name) for name in registry.REGISTRY}
+        print_json(rows) if as_json else print_table(["workload", "what it is"], rows.items())
+        return
+    defaults = registry.parameters(name)
+    if as_json:
+        print_json({"name": name, "what": registry.describe(name), "parameters": defaults})
+        return
+    print(registry.describe(name))
+    rows = [(key, repr(value)) for key, value in defaults.items()]  # type: ignore[assignment]
+    print_table(["parameter", "default"], rows)  # type: ignore[arg-type]
+
+
+def generate(
+    name: Annotated[str, typer.Argument(help="A workload; 'evtsim workloads' lists them.")],
+    output: Annotated[str, typer.Argument(metavar="FILE", help="The trace to write; - is CSV.")],
+    records: Annotated[
+        str, typer.Option("--records", "-n", help="How many: 500000, 1e6, 10M.")
+    ] = "100000",
+    seed: Annotated[int, typer.Option(help="Another seed, another trace.")] = 0,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter; repeatable."),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Generate a synthetic trace."""
+    from evtsim import workloads as registry
+
+    values = parse_parameters(registry.parameters(name), parameter or [])
+    trace = registry.generate(name, records=count(records), seed=seed, **values)
+    trace.save(output, overwrite=force)
+
+
+def parse_parameters(defaults: dict[str, Any], given: list[str]) -> dict[str, Any]:
+    """Read NAME=VALUE by the type of the parameter's default."""
+    values = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals or key not in defaults:
+            raise typer.BadParameter(f"{text!r} (expected NAME=VALUE with {', '.join(defaults)})")
+        kind = type(defaults[key])
+        try:
+            values[key] = count(value) if kind is int else kind(value)
+        except ValueError:
+            raise typer.BadParameter(f"{text!r} (expected {kind.__name__})") from None
+    return values
+
+
+def info(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> None:
+    """Show a trace's size, time span, domains, host and op mix."""
+    import numpy as np
+
+    from evtsim import abi
+
+    loaded = open_trace(trace, host)
+    ops: Any = np.zeros(65536, np.int64)
+    doms: Any = np.zeros(65536, np.int64)
+    first = last = None
+    for _, columns, _ in loaded.stretches():
+        ops += np.bincount(columns.op, minlength=65536)
+        doms += np.bincount(columns.dom, minlength=65536)
+        first = int(columns.ts[0]) if first is None else first
+        last = int(columns.ts[-1])
+    recorded = loaded[:1].recorded
+    span = 0 if first is None or last is None else last - first
+    facts: dict[str, Any] = {
+        "records": len(loaded),
+        "bytes": 24 * len(loaded),
+        "first_ts": first,
+        "last_ts": last,
+        "calling_domains": int(np.count_nonzero(doms)),
+        "host": repr(loaded.host).strip("<>"),
+        "recorded": [name for name, _ in recorded.fields()] if recorded is not None else [],
+        "digest": loaded.digest(),
+        "meta": loaded.meta,
+    }
+    mix = {abi.op_name(int(n)): int(ops[n]) for n in np.argsort(-ops, kind="stable") if ops[n]}
+    if as_json:
+        print_json({**facts, "operations": mix})
+        return
+    rate = f", {len(loaded) / span * 1e9:,.4g} records a second" if span else ""
+    print_fields(
+        {
+            "records": len(loaded),
+            "columns": size(24 * len(loaded)),
+            "time span": duration(span) + rate,
+            "calling domains": facts["calling_domains"],
+            "host": facts["host"],
+            "recorded": ", ".join(facts["recorded"]) or "nothing",
+            "digest": facts["digest"],
+            "made by": json.dumps(loaded.meta) if loaded.meta else "unknown",
+        }
+    )
+    print()
+    share = 100 / max(1, len(loaded))
+    print_table(
+        ["operation", "records", "%"], [(name, n, n * share) for name, n in mix.items()]
+    )
+
+
+def validate(
+    trace: TraceFile,
+    host: HostFile = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Notes are errors too.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Check a trace before it is replayed.
+
+    Errors keep it from being replayed. Notes are records that Xen answers with an errno
+    whatever its state; they are replayed like any other.
+    """
+    result = open_trace(trace, host).validate()
+    if as_json:
+        print_json(result.to_dict())
+    elif result.errors:
+        raise result.errors[0]
+    else:
+        print(f"{trace}: {result.records:,} records, no errors, {len(result.notes)} notes")
+        for note in result.notes:
+            print(f"  note: {note}")
+    return 2 if result.errors or (strict and result.notes) else 0
+
+
+def convert(
+    trace: TraceFile,
+    output: Annotated[str, typer.Argument(metavar="FILE", help="By its suffix; - is CSV.")],
+    host: HostFile = None,
+    force: Force = False,
+) -> None:
+    """Write a trace in another format, or with another host."""
+    open_trace(trace, host).save(output, overwrite=force)
+
+
+COMMANDS = (info, validate, convert, workloads, generate)

@@ -1,0 +1,191 @@
+"""Run: what a replay leaves, as frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from evtsim import abi
+from evtsim.abi import Effect
+from evtsim.dtypes import TALLY_OPS
+from evtsim.host import Host
+from evtsim.outcomes import Outcomes
+from evtsim.simulator import Progress, Simulator
+from evtsim.state import State
+from evtsim.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from evtsim.dtypes import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """How often one operation gave one answer.
+
+    Attributes
+    ----------
+    op : int
+        abi.Op's number; all numbers above 75 count as 76.
+    rc : int
+        0 or a negative errno.
+    records : int
+    """
+
+    op: int
+    rc: int
+    records: int
+
+    @property
+    def op_name(self) -> str:
+        """The operation's name."""
+        return "other" if self.op == TALLY_OPS - 1 else abi.op_name(self.op)
+
+
+class Run:
+    """What everything that a simulator applied leaves.
+
+    Attributes
+    ----------
+    host : Host
+    state : State
+        As it was when the run was taken; it does not change any more.
+    outcomes : Outcomes or None
+        What each record answered, if that was kept.
+    records : int
+        How many were applied.
+    """
+
+    def __init__(
+        self, host: Host, state: State, outcomes: Outcomes | None = None, first_ts: int = 0
+    ) -> None:
+        self.host = host
+        self.state = state
+        self.outcomes = outcomes
+        self.first_ts = first_ts
+
+    @classmethod
+    def of(cls, sim: Simulator, outcomes: Outcomes | None = None, first_ts: int = 0) -> Run:
+        """Take what a simulator has, and leave it to go on."""
+        state = State(sim.host)
+        state.restore(sim.state.tables._asdict())
+        return cls(sim.host, state, outcomes, first_ts)
+
+    @property
+    def records(self) -> int:
+        return int(self.state.tables.host["records"][0])
+
+    def tally(self) -> list[Operation]:
+        """Count records by operation and answer, the commonest operation first."""
+        tables = self.state.tables
+        counts: Array = tables.failed.copy()
+        counts[:, 0] = tables.done
+        order = np.argsort(-counts.sum(axis=1), kind="stable")
+        return [
+            Operation(int(op), -int(errno), int(counts[op, errno]))
+            for op in order
+            for errno in np.flatnonzero(counts[op])
+        ]
+
+    @property
+    def operations(self) -> pd.DataFrame:
+        """Records by operation and answer: op, op_name, rc, errno_name, records."""
+        import pandas as pd
+
+        from evtsim.frames import errno_names
+
+        rows = self.tally()
+        rc = np.array([row.rc for row in rows], np.int32)
+        return pd.DataFrame(
+            {
+                "op": np.array([row.op for row in rows], np.uint16),
+                "op_name": pd.Categorical([row.op_name for row in rows]),
+                "rc": rc,
+                "errno_name": errno_names(rc),
+                "records": np.array([row.records for row in rows], np.int64),
+            }
+        )
+
+    def effects(self) -> dict[str, int]:
+        """Count the records that had each effect, by the effect's name in lower case."""
+        counts = self.state.tables.effects
+        flags = np.arange(len(counts))
+        return {
+            str(effect.name).lower(): int(counts[(flags & effect) != 0].sum()) for effect in Effect
+        }
+
+    def totals(self) -> dict[str, Any]:
+        """Return the run in a few numbers.
+
+        records, errors (records with rc below 0), domains (alive at the end), delivered (by
+        upcalls), duration_ns (first to last ts), and one
+        count of records for each effect.
+        """
+        return {
+            "records": self.records,
+            "errors": int(self.state.tables.failed.sum()),
+            "domains": int(np.count_nonzero(self.state.tables.domains["alive"])),
+            "duration_ns": max(0, int(self.state.tables.host["last_ts"][0]) - self.first_ts),
+            "delivered": int(self.state.tables.host["delivered"][0]),
+            **self.effects(),
+        }
+
+    def summary(self) -> pd.DataFrame:
+        """Return :meth:`totals` as a frame: metric, value."""
+        import pandas as pd
+
+        totals = self.totals()
+        return pd.DataFrame({"metric": list(totals), "value": list(totals.values())})
+
+    def __repr__(self) -> str:
+        errors = int(self.state.tables.failed.sum())
+        return f"<Run of {self.records:,} records, {errors:,} of them errors, on {self.host!r}>"
+
+    def _repr_html_(self) -> str:
+        return f"<b>Run</b> {repr(self)[8:-1]}{self.summary()._repr_html_()}"  # type: ignore[operator]
+
+
+def replay(
+    trace: Trace | str | os.PathLike[str],
+    host: Host | None = None,
+    *,
+    outcomes: bool = True,
+    progress: Progress | None = None,
+    threads: int = 1,
+) -> Run:
+    """Replay a trace from the start of its host.
+
+    Parameters
+    ----------
+    trace : Trace or path-like
+    host : Host, optional
+        Overrides the trace's own.
+    outcomes : bool
+        Whether to keep what each record answered, 18 bytes each.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after every chunk of records.
+    threads : int
+        The most cores to use; see :class:`Simulator`.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    HostError
+        There is no host.
+    TraceError
+        The trace cannot be read or is damaged.
+    """
+    if not isinstance(trace, Trace):
+        trace = Trace.load(trace, host)
+    sim = Simulator(trace.require_host(host), threads=threads)
+    kept = sim.apply(trace, outcomes, progress=progress)
+    first = next((int(columns.ts[0]) for _, columns, _ in trace[:1].stretches()), 0)
+    return Run.of(sim, kept, first)
+
