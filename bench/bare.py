@@ -111,7 +111,15 @@ class BareLoop:
         port = np.zeros(records, np.uint32)
         effects = np.zeros(records, np.uint16)
         bare(
-            columns, self.peer_dom, self.peer_port, self.pending, self.mask, self.selector,
-            self.upcall_pending, rc, port, effects,
+            columns,
+            self.peer_dom,
+            self.peer_port,
+            self.pending,
+            self.mask,
+            self.selector,
+            self.upcall_pending,
+            rc,
+            port,
+            effects,
         )
         return rc, port, effects

@@ -75,7 +75,5 @@ def load(case: Case, records: int) -> evtsim.Trace:
     table["ts"] = 100 * np.arange(records, dtype=np.uint64)
     table["dom"] = random.integers(0, case.domains, records)
     table["op"] = random.choice([int(op) for op in mix], records, p=list(mix.values()))
-    table["arg0"] = np.where(
-        table["op"] == Op.UPCALL, 0, random.integers(1, case.ports, records)
-    )
+    table["arg0"] = np.where(table["op"] == Op.UPCALL, 0, random.integers(1, case.ports, records))
     return evtsim.Trace.from_records(table, evtsim.Host.uniform(case.domains))

@@ -83,8 +83,10 @@ def main() -> None:
     options = parser.parse_args()
     import numba
 
-    print(f"{cpu()}; numpy {np.__version__}, numba {numba.__version__}; "
-          f"{options.records:,} records, {options.rounds} rounds; ns per record")
+    print(
+        f"{cpu()}; numpy {np.__version__}, numba {numba.__version__}; "
+        f"{options.records:,} records, {options.rounds} rounds; ns per record"
+    )
     print(f"{'case':20} {'bare':>6} {'replay':>7} {'ratio':>6} {'goal':>5}")
     for case in CASES:
         bare, replay, ratio = measure(case, options.records, options.rounds)

@@ -191,9 +191,7 @@ class Profile:
 
 PROFILES = {
     profile.name: profile
-    for profile in (
-        Profile("xen-4.0", 128, frozenset({Virq.TIMER, Virq.DEBUG, Virq.XENOPROF})),
-    )
+    for profile in (Profile("xen-4.0", 128, frozenset({Virq.TIMER, Virq.DEBUG, Virq.XENOPROF})),)
 }
 
 

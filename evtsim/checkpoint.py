@@ -10,6 +10,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -51,7 +52,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Host, dict[str, Array]]:
     """
     name = os.fspath(path)
     try:
-        with np.load(name, allow_pickle=False) as members:
+        # opened here, since numpy leaves a file open that it cannot read
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as members:
             header = json.loads(bytes(members["header"]))
             tables = {field: members[field] for field in Tables._fields if field in members}
     except FileNotFoundError:
@@ -59,8 +61,18 @@ def load(path: str | os.PathLike[str]) -> tuple[Host, dict[str, Array]]:
     except IsADirectoryError:
         raise EvtsimError(f"{name}: is a folder (expected a checkpoint)") from None
     except (
-        OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError,
-        SyntaxError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        NotImplementedError,
+        SyntaxError,
+        RuntimeError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
     ) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise EvtsimError(f"{name}: not a whole checkpoint ({reason})") from None

@@ -116,9 +116,7 @@ class Host:
         if isinstance(domains, np.ndarray):
             table = _checked_array(domains)
         else:
-            rows = [
-                _domain_row(i, dataclasses.asdict(domain)) for i, domain in enumerate(domains)
-            ]
+            rows = [_domain_row(i, dataclasses.asdict(domain)) for i, domain in enumerate(domains)]
             table = np.array(rows, DOMAIN_DTYPE)
         if not 1 <= len(table) <= abi.MAX_DOMAINS:
             raise HostError(f"{len(table):,} domains (expected 1 to {abi.MAX_DOMAINS:,})")
@@ -219,9 +217,11 @@ class Host:
         """Read a host from JSON; errors name the source."""
         try:
             data = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
-            where = f"line {error.lineno}: {error.msg}" if hasattr(error, "lineno") else "nesting"
+        except json.JSONDecodeError as error:
+            where = f"line {error.lineno}: {error.msg}"
             raise HostError(f"{source}: not JSON ({where})") from None
+        except RecursionError:
+            raise HostError(f"{source}: not JSON that anybody wrote (nested too deeply)") from None
         return cls.from_dict(data, source=source)
 
     # Looking -------------------------------------------------------------------------------------
@@ -257,7 +257,9 @@ def _checked_array(domains: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     """Copy a structured array of domains after looking at every field."""
     missing = [name for name in DEFAULTS if name not in (domains.dtype.names or ())]
     if missing or domains.ndim != 1:
-        raise HostError(f"domains: no field {', '.join(missing)}" if missing else "domains: not 1-D")
+        raise HostError(
+            f"domains: no field {', '.join(missing)}" if missing else "domains: not 1-D"
+        )
     table = np.zeros(len(domains), DOMAIN_DTYPE)
     for name in DEFAULTS:
         column = domains[name]

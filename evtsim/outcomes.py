@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from evtsim.dtypes import Array
+
 FIELDS: tuple[str, ...] = OUTCOME_DTYPE.names or ()
 
 
@@ -59,7 +61,7 @@ class Outcomes:
         names = [name for name in FIELDS if all(name in dict(part.fields()) for part in parts)]
         return cls(**{n: np.concatenate([getattr(part, n) for part in parts]) for n in names})
 
-    def fields(self) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
+    def fields(self) -> Iterator[tuple[str, Array]]:
         """Yield the name and column of each field that there is."""
         for name in FIELDS:
             column = getattr(self, name)
@@ -84,4 +86,6 @@ class Outcomes:
         return frame
 
     def __repr__(self) -> str:
-        return f"<Outcomes of {len(self):,} records: {', '.join(name for name, _ in self.fields())}>"
+        return (
+            f"<Outcomes of {len(self):,} records: {', '.join(name for name, _ in self.fields())}>"
+        )

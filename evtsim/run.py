@@ -56,8 +56,6 @@ class Run:
         As it was when the run was taken; it does not change any more.
     outcomes : Outcomes or None
         What each record answered, if that was kept.
-    records : int
-        How many were applied.
     """
 
     def __init__(
@@ -77,6 +75,7 @@ class Run:
 
     @property
     def records(self) -> int:
+        """How many records were applied."""
         return int(self.state.tables.host["records"][0])
 
     def tally(self) -> list[Operation]:
@@ -188,4 +187,3 @@ def replay(
     kept = sim.apply(trace, outcomes, progress=progress)
     first = next((int(columns.ts[0]) for _, columns, _ in trace[:1].stretches()), 0)
     return Run.of(sim, kept, first)
-

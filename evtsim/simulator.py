@@ -215,4 +215,3 @@ class Simulator:
 
     def __repr__(self) -> str:
         return f"<Simulator of {self.host!r} after {self.records:,} records>"
-

@@ -1,4 +1,4 @@
-"""Recorded against simulated: does the simulator answer as the recorded system did?"""
+"""Recorded against simulated: whether the simulator answers as the recorded system did."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Verification:
         if self:
             return f"all {self.total:,} records agree in {fields}"
         differ = self.total - self.agreed
-        return f"{differ:,} of {self.total:,} records differ in {fields}; the first is {self.first:,}"
+        return (
+            f"{differ:,} of {self.total:,} records differ in {fields}; the first is {self.first:,}"
+        )
 
     def frame(self) -> pd.DataFrame:
         """Return the first difference with its neighbours as a DataFrame."""
@@ -82,9 +84,7 @@ class Verification:
         return f"<b>Verification</b>: {self}{table}"
 
 
-def verify(
-    trace: Trace, *, progress: Progress | None = None, threads: int = 1
-) -> Verification:
+def verify(trace: Trace, *, progress: Progress | None = None, threads: int = 1) -> Verification:
     """Replay a trace and compare with what it recorded.
 
     Parameters

@@ -28,6 +28,8 @@ def assert_same_state(sim: evtsim.Simulator, reference: ReferenceHost) -> None:
         assert got == getattr(reference, table)(), table
     for dom, domain in enumerate(reference.domains):
         if domain.alive:
-            for got, want in zip(sim.state.shared_info(dom), reference.shared_info(dom), strict=True):
+            for got, want in zip(
+                sim.state.shared_info(dom), reference.shared_info(dom), strict=True
+            ):
                 padded = want + [0] * (len(got) - len(want))
                 assert got.tolist() == padded, f"shared_info({dom})"

@@ -25,15 +25,24 @@ ODD_NUMBERS = (0, 1, 2, 7, 23, 24, 65535, 65536, 0x17FF0, 2**32 - 1)
 MAKERS = (Op.ALLOC_UNBOUND, Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_IPI, Op.BIND_PIRQ)
 USERS = (Op.SEND, Op.SEND, Op.MASK, Op.UNMASK, Op.UPCALL, Op.POLL, Op.RAISE_VIRQ, Op.RAISE_PIRQ)
 PORT_FIRST = (
-    Op.CLOSE, Op.SEND, Op.UNMASK, Op.BIND_VCPU, Op.MASK, Op.CLEAR_PENDING, Op.POLL, Op.FREE_XEN,
+    Op.CLOSE,
+    Op.SEND,
+    Op.UNMASK,
+    Op.BIND_VCPU,
+    Op.MASK,
+    Op.CLEAR_PENDING,
+    Op.POLL,
+    Op.FREE_XEN,
     Op.NOTIFY_XEN,
 )
 
 
 def _port(draw: st.DrawFn, reference: ReferenceHost, dom: int) -> int:
     live = [row["port"] for row in reference.ports() if row["dom"] == dom and row["state"] > 1]
-    return draw(st.sampled_from(live)) if live and draw(st.booleans()) else draw(
-        st.sampled_from(ODD_PORTS)
+    return (
+        draw(st.sampled_from(live))
+        if live and draw(st.booleans())
+        else draw(st.sampled_from(ODD_PORTS))
     )
 
 
@@ -76,7 +85,11 @@ def runs(
     ts = 0
     for _ in range(draw(st.integers(1, size))):
         op = int(
-            draw(st.one_of(st.sampled_from(MAKERS), st.sampled_from(USERS), st.sampled_from(list(Op))))
+            draw(
+                st.one_of(
+                    st.sampled_from(MAKERS), st.sampled_from(USERS), st.sampled_from(list(Op))
+                )
+            )
         )
         dom = draw(st.integers(0, len(hosts) - 1))
         arg0, arg1 = _arguments(draw, reference, op, dom, hosts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from evtsim.cli.output import Json, print_json, print_table, size
@@ -14,7 +16,7 @@ def info(as_json: Json = False) -> None:
     """List the folders of compiled kernels, one a version."""
     from evtsim import _jit
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"folder": folder, "files": files, "bytes": used, "this_version": current}
         for folder, files, used, current in _jit.cache_info()
     ]
@@ -24,7 +26,7 @@ def info(as_json: Json = False) -> None:
     print(_jit.cache_root())
     print_table(
         ["version", "files", "size", "in use"],
-        [(r["folder"], r["files"], size(int(r["bytes"])), r["this_version"]) for r in rows],
+        [(r["folder"], r["files"], size(r["bytes"]), r["this_version"]) for r in rows],
     )
 
 

@@ -13,7 +13,8 @@ import typer
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that exists.")]
 HostFile = Annotated[
-    str | None, typer.Option("--host", metavar="FILE", help="A host file; overrides the trace's own.")
+    str | None,
+    typer.Option("--host", metavar="FILE", help="A host file; overrides the trace's own."),
 ]
 
 
@@ -61,8 +62,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     class Rate(TextColumn):
         def render(self, task: Any) -> Any:
@@ -72,8 +78,13 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
             return Text("" if speed is None else f"{speed / 1e6:.1f} M records/s")
 
     with Progress(
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), Rate(""), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True,
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(""),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
     ) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
@@ -104,5 +115,7 @@ def count(text: str | int) -> int:
         if number < 0 or number != int(number):
             raise ValueError
     except (ValueError, OverflowError):
-        raise typer.BadParameter(f"{text!r} is no number of records (like 500000, 1e6 or 10M)") from None
+        raise typer.BadParameter(
+            f"{text!r} is no number of records (like 500000, 1e6 or 10M)"
+        ) from None
     return int(number)

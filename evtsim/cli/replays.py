@@ -126,9 +126,7 @@ def print_run(run: Run, as_json: bool, seconds: float) -> None:
         }
     )
     print()
-    print_table(
-        ["operation", "errno", "records"], [tuple(row.values()) for row in rows]
-    )
+    print_table(["operation", "errno", "records"], [tuple(row.values()) for row in rows])
 
 
 def abi_errno(rc: int) -> str:
@@ -171,7 +169,9 @@ def print_verification(name: str, result: Verification) -> None:
     rows = []
     for row in result.context:
         pairs = [(f, row[f"recorded_{f}"], row[f"simulated_{f}"]) for f in result.compared]
-        wrong = "; ".join(f"{f} {was} recorded, {now} simulated" for f, was, now in pairs if was != now)
+        wrong = "; ".join(
+            f"{f} {was} recorded, {now} simulated" for f, was, now in pairs if was != now
+        )
         place = ("record", "ts", "dom", "vcpu", "op", "arg0", "arg1")
         rows.append([*(str(row[name]) for name in place), wrong or "agrees"])
     print_table(["record", "ts", "dom", "vcpu", "op", "arg0", "arg1", "outcome"], rows)

@@ -43,16 +43,19 @@ def workloads(
     from evtsim import workloads as registry
 
     if name is None:
-        rows = {name: registry.describe(name) for name in registry.REGISTRY}
-        print_json(rows) if as_json else print_table(["workload", "what it is"], rows.items())
+        lines = {name: registry.describe(name) for name in registry.REGISTRY}
+        if as_json:
+            print_json(lines)
+        else:
+            print_table(["workload", "what it is"], lines.items())
         return
     defaults = registry.parameters(name)
     if as_json:
         print_json({"name": name, "what": registry.describe(name), "parameters": defaults})
         return
     print(registry.describe(name))
-    rows = [(key, repr(value)) for key, value in defaults.items()]  # type: ignore[assignment]
-    print_table(["parameter", "default"], rows)  # type: ignore[arg-type]
+    rows = [(key, repr(value)) for key, value in defaults.items()]
+    print_table(["parameter", "default"], rows)
 
 
 def generate(
@@ -138,9 +141,7 @@ def info(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> None
     )
     print()
     share = 100 / max(1, len(loaded))
-    print_table(
-        ["operation", "records", "%"], [(name, n, n * share) for name, n in mix.items()]
-    )
+    print_table(["operation", "records", "%"], [(name, n, n * share) for name, n in mix.items()])
 
 
 def validate(

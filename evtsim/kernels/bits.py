@@ -1,10 +1,9 @@
 """Bit words and cache lines: the smallest pieces, which know nothing of event channels."""
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-
-import numpy as np
 
 from evtsim._jit import hot
 

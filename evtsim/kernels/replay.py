@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import entry, hot, kernel
 from evtsim.dtypes import TALLY_OPS
-from evtsim.kernels import ports, two_level
+from evtsim.kernels import around, ports, two_level
 from evtsim.kernels.bits import prefetch
 
 # Operations by name, as numba wants constants.
@@ -105,7 +105,7 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
     if op == UNMASK:
         return effects_or_errno(tables, ports.unmask(tables, dom, arg0))
     if op == MASK:
-        return ports.mask(tables, dom, arg0)
+        return around.mask(tables, dom, arg0)
     if op == UPCALL:
         tables.result[0]["port"] = two_level.upcall(tables, dom, vcpu)
         return 0
@@ -128,24 +128,24 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
     if op == RESET:
         return ports.reset(tables, dom, arg0)
     if op == RAISE_VIRQ:
-        return ports.raise_virq(tables, dom, arg0, arg1)
+        return around.raise_virq(tables, dom, arg0, arg1)
     if op == RAISE_PIRQ:
-        return ports.raise_pirq(tables, dom, arg0)
+        return around.raise_pirq(tables, dom, arg0)
     if op == CLEAR_PENDING:
-        return ports.clear_pending_bit(tables, dom, arg0)
+        return around.clear_pending(tables, dom, arg0)
     if op == POLL:
-        return ports.poll(tables, dom, vcpu, arg0)
+        return around.poll(tables, dom, vcpu, arg0)
     if op == SET_UPCALL_MASK:
-        return ports.set_upcall_mask(tables, dom, vcpu, arg0)
+        return around.set_upcall_mask(tables, dom, vcpu, arg0)
     if op == ALLOC_XEN:
-        return ports.alloc_xen(tables, dom, vcpu, arg0)
+        return around.alloc_xen(tables, dom, vcpu, arg0)
     if op == FREE_XEN:
-        return ports.free_xen(tables, dom, arg0)
+        return around.free_xen(tables, dom, arg0)
     if op == NOTIFY_XEN:
-        return ports.notify_xen(tables, dom, arg0)
+        return around.notify_xen(tables, dom, arg0)
     if op == DESTROY_DOMAIN:
-        return ports.destroy_domain(tables, dom)
-    return ports.create_domain(tables, dom)
+        return around.destroy_domain(tables, dom)
+    return around.create_domain(tables, dom)
 
 
 @kernel
@@ -209,7 +209,7 @@ def apply_quickly(tables, trace, outcome, i):
         answer = 0
         outcome.port[i] = two_level.upcall(tables, dom, np.int64(trace.vcpu[i]))
     elif op == MASK:
-        answer = ports.mask(tables, dom, np.int64(trace.arg0[i]))
+        answer = around.mask(tables, dom, np.int64(trace.arg0[i]))
     elif op == UNMASK:
         answer = ports.unmask(tables, dom, np.int64(trace.arg0[i]))
     else:

@@ -39,7 +39,7 @@ def unblock(tables, dom, row):
 
 @hot
 def mark_pending(tables, dom, row):
-    """Set upcall_pending; if that is new, the vcpu is kicked and runs (vcpu_mark_events_pending)."""
+    """Set upcall_pending; if that is new, kick the vcpu (vcpu_mark_events_pending)."""
     v = tables.vcpus[row]
     if v["upcall_pending"]:
         return 0

@@ -52,7 +52,8 @@ def join(chunks: list[Chunk]) -> Chunk:
     loaded = [chunk.load() for chunk in chunks]
     if len(loaded) == 1:
         return Chunk.of(*loaded[0])
-    columns = Columns(*(_frozen(np.concatenate(parts)) for parts in zip(*(c for c, _ in loaded))))
+    pieces = zip(*(columns for columns, _ in loaded), strict=True)
+    columns = Columns(*(_frozen(np.concatenate(parts)) for parts in pieces))
     outcomes = [recorded for _, recorded in loaded if recorded is not None]
     complete = len(outcomes) == len(loaded)
     return Chunk.of(columns, Outcomes.concat(outcomes) if complete else None)

@@ -75,9 +75,7 @@ def fit_numbers(values: Array, name: str, place: Place) -> Array:
             bad = (values < info.min) | (values > info.max)
         if bad.any():
             index = int(np.argmax(bad))
-            raise place.error(
-                "value does not fit", name, index, values[index], expectation(name)
-            )
+            raise place.error("value does not fit", name, index, values[index], expectation(name))
     column = np.ascontiguousarray(values, dtype)
     if column.flags.writeable:
         column = column.view()

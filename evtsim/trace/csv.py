@@ -24,7 +24,15 @@ from evtsim.errors import HostError, TraceError
 from evtsim.host import Host
 from evtsim.outcomes import Outcomes
 from evtsim.trace.chunk import Chunk
-from evtsim.trace.columns import COLUMN_DTYPES, FIELDS, OUT_PREFIX, Place, fit_all, fit_arrow, require
+from evtsim.trace.columns import (
+    COLUMN_DTYPES,
+    FIELDS,
+    OUT_PREFIX,
+    Place,
+    fit_all,
+    fit_arrow,
+    require,
+)
 
 if TYPE_CHECKING:
     from evtsim.trace.files import Contents, Write
@@ -47,6 +55,7 @@ class Uncommented(io.RawIOBase):
         self._rest = b""
 
     def readable(self) -> bool:
+        """Say that it can be read, as io wants it."""
         return True
 
     def read(self, size: int = -1) -> bytes:
@@ -55,7 +64,10 @@ class Uncommented(io.RawIOBase):
             block = self.stream.read(BLOCK)
             if not block:
                 return b""
-            self._rest = self._without_comments(block + self.stream.readline())
+            block += self.stream.readline()
+            if not block.isascii():
+                block.decode()  # text or nothing: pyarrow cannot report rows that are neither
+            self._rest = self._without_comments(block)
         size = len(self._rest) if size < 0 else size
         head, self._rest = self._rest[:size], self._rest[size:]
         return head
@@ -86,6 +98,8 @@ def read(path: str) -> Contents:
             chunks = list(_chunks(source, path))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise TraceError("not a whole gzip file", path=path, value=str(error)) from None
+        except UnicodeDecodeError:
+            raise TraceError("not a CSV file", path=path, expected="text in UTF-8") from None
     host, meta = _parse_comments(source.comments, path)
     return chunks, host, meta
 
@@ -130,7 +144,8 @@ def _chunks(source: Uncommented, path: str) -> Iterator[Chunk]:
 
 def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[str, Any]]:
     """Find host and provenance among the comments."""
-    host, meta = None, {}
+    host: Host | None = None
+    meta: dict[str, Any] = {}
     for comment in comments:
         name, _, text = comment.partition(":")
         if name == "host":
@@ -157,9 +172,7 @@ def writer(
         elif path.endswith(".gz"):
             # no clock time in the file, and not the temporary name
             raw = stack.enter_context(open(path, "wb"))  # noqa: PTH123
-            stream = cast(
-                BinaryIO, stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0))
-            )
+            stream = cast(BinaryIO, stack.enter_context(gzip.GzipFile("", "wb", 6, raw, mtime=0)))
         else:
             stream = stack.enter_context(open(path, "wb"))  # noqa: PTH123
         head = [f"# evtsim {__version__}"]

@@ -83,9 +83,11 @@ def writer(
         with csv.writer("-", host, meta, recorded) as write:
             yield write
         return
-    with written_whole(path, overwrite=overwrite) as temporary:
-        with module.writer(str(temporary), host, meta, recorded) as write:
-            yield write
+    with (
+        written_whole(path, overwrite=overwrite) as temporary,
+        module.writer(str(temporary), host, meta, recorded) as write,
+    ):
+        yield write
 
 
 def _first_line(error: Exception) -> str:

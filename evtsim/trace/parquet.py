@@ -43,7 +43,8 @@ def writer(
                 out.write_batch(batch(shape, columns, outcomes), row_group_size=len(columns.ts))
 
         yield write
-        out.add_key_value_metadata({**header.encode(host, meta), CHUNKS: json.dumps(groups)})
+        entries: dict[Any, Any] = {**header.encode(host, meta), CHUNKS: json.dumps(groups)}
+        out.add_key_value_metadata(entries)
 
 
 def read(path: str) -> Contents:
@@ -76,9 +77,7 @@ def read(path: str) -> Contents:
     return chunks, host, meta
 
 
-def _load(
-    file: pq.ParquetFile, group: int, records: int, crc: int | None, place: Place
-) -> Loaded:
+def _load(file: pq.ParquetFile, group: int, records: int, crc: int | None, place: Place) -> Loaded:
     """Read a row group, check its sum and make its columns."""
     try:
         names = [name for name in file.schema_arrow.names if name in COLUMN_DTYPES]
@@ -86,7 +85,9 @@ def _load(
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(place.path, error) from None
     source = {
-        name: table.column(name).chunk(0) if records else pa.array([], table.schema.field(name).type)
+        name: table.column(name).chunk(0)
+        if records
+        else pa.array([], table.schema.field(name).type)
         for name in names
         if table.num_rows == records
     }
@@ -97,7 +98,10 @@ def _load(
     return loaded
 
 
+def _one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column of a combined table as an array."""
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
 def _unreadable(path: str | None, error: Exception) -> TraceError:
-    return TraceError(
-        "not a whole Parquet file", path=path, value=str(error).partition("\n")[0]
-    )
+    return TraceError("not a whole Parquet file", path=path, value=str(error).partition("\n")[0])

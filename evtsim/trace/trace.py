@@ -14,6 +14,7 @@ import numpy as np
 from evtsim.dtypes import RECORD_DTYPE, Columns
 from evtsim.errors import HostError, TraceError
 from evtsim.host import Host
+from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
 from evtsim.outcomes import Outcomes
 from evtsim.trace import columns as door
 from evtsim.trace.chunk import CHUNK_RECORDS, Chunk, join
@@ -114,7 +115,7 @@ class Trace:
             pairs = (
                 recorded.fields()
                 if isinstance(recorded, Outcomes)
-                else ((n, recorded[n]) for n in door.OUTCOME_FIELDS if n in recorded.dtype.names)
+                else ((n, recorded[n]) for n in OUTCOME_FIELDS if n in recorded.dtype.names)
             )
             source.update((OUT_PREFIX + name, column.copy()) for name, column in pairs)
         return cls([Chunk.of(*door.fit_all(source, place, door.fit_array))], host, meta)
@@ -189,34 +190,42 @@ class Trace:
 
     @property
     def recorded(self) -> Outcomes | None:
+        """What each record answered where it was recorded, or None."""
         return self._whole()[1] if self._chunks else None
 
     @property
     def ts(self) -> Array:
+        """Time of each record, ns."""
         return self.columns.ts
 
     @property
     def dom(self) -> Array:
+        """Calling domain, or the one acted on."""
         return self.columns.dom
 
     @property
     def vcpu(self) -> Array:
+        """Calling vcpu."""
         return self.columns.vcpu
 
     @property
     def op(self) -> Array:
+        """Operation, abi.Op."""
         return self.columns.op
 
     @property
     def flags(self) -> Array:
+        """Faults, abi.Fault."""
         return self.columns.flags
 
     @property
     def arg0(self) -> Array:
+        """First argument."""
         return self.columns.arg0
 
     @property
     def arg1(self) -> Array:
+        """Second argument."""
         return self.columns.arg1
 
     def _whole(self) -> tuple[Columns, Outcomes | None]:
@@ -281,7 +290,7 @@ class Trace:
 
         columns, recorded = self._whole()
         frame = pd.DataFrame(columns._asdict(), copy=False)
-        frame.insert(FIELDS.index("op") + 1, "op_name", op_names(columns.op))
+        frame.insert(FIELDS.index("op") + 1, "op_name", op_names(columns.op))  # type: ignore[arg-type]
         for name, column in recorded.fields() if recorded else ():
             frame[OUT_PREFIX + name] = column
         return frame

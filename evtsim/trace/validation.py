@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import abi
-from evtsim.abi import Fault, Op
+from evtsim.abi import OP_ARGS, Fault, Op
 from evtsim.errors import EvtsimError, HostError, TraceError
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from evtsim.host import Host
     from evtsim.trace.trace import Trace
 
-PORT_IN_ARG0 = (Op.CLOSE, Op.SEND, Op.UNMASK, Op.BIND_VCPU, Op.MASK, Op.CLEAR_PENDING, Op.POLL)
-PORT_IN_ARG0 += (Op.FREE_XEN, Op.NOTIFY_XEN)
+PORT_IN_ARG0 = [op for op, names in OP_ARGS.items() if names[:1] == ("port",)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +118,23 @@ def _notes(columns: Columns, host: Host) -> Iterator[tuple[str, str, Array]]:
     yield "vcpu is not configured", "ENOENT", known & ~here
     unknown = ~np.isin(op, [op for op in Op if not Op.INIT_CONTROL <= op <= Op.RESET_CONT])
     yield "operation is not known", "ENOSYS", here & unknown
-    yield "fault when copying the arguments in", "EFAULT", (op < 64) & (columns.flags & Fault.IN != 0)
-    yield "fault when copying the result out", "EFAULT", (op < 64) & (columns.flags & Fault.OUT != 0)
+    yield (
+        "fault when copying the arguments in",
+        "EFAULT",
+        (op < 64) & (columns.flags & Fault.IN != 0),
+    )
+    yield (
+        "fault when copying the result out",
+        "EFAULT",
+        (op < 64) & (columns.flags & Fault.OUT != 0),
+    )
 
     limit = np.where(host.domains["word_bits"][row] == 64, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])
-    yield "port is beyond the ABI's limit", "EINVAL", here & np.isin(op, PORT_IN_ARG0) & (arg0 >= limit)
+    yield (
+        "port is beyond the ABI's limit",
+        "EINVAL",
+        here & np.isin(op, PORT_IN_ARG0) & (arg0 >= limit),
+    )
     virq = here & np.isin(op, (Op.BIND_VIRQ, Op.RAISE_VIRQ))
     yield "virq is not below 24", "EINVAL", virq & (arg0 >= abi.NR_VIRQS)
     pirq = here & np.isin(op, (Op.BIND_PIRQ, Op.RAISE_PIRQ))

@@ -49,9 +49,9 @@ def generate(
     upcalls, masks, unmasks : float
         Shares of the load; the rest are sends.
     """
-    _check(records, seed, domains, vcpus, ports, rate, upcalls + masks + unmasks)
     if min(upcalls, masks, unmasks) < 0:
         raise EvtsimError("a share of the load is negative (expected 0 to 1)")
+    _check(records, seed, domains, vcpus, ports, rate, upcalls + masks + unmasks)
     setup, used = _setup(seed, domains, vcpus, ports)
     table = np.zeros(max(records, 0), RECORD_DTYPE)
     head = min(records, len(setup))
@@ -64,8 +64,15 @@ def generate(
         "workload": "channels",
         "generator": 1,
         "parameters": {
-            "records": records, "seed": seed, "domains": domains, "vcpus": vcpus, "ports": ports,
-            "rate": rate, "upcalls": upcalls, "masks": masks, "unmasks": unmasks,
+            "records": records,
+            "seed": seed,
+            "domains": domains,
+            "vcpus": vcpus,
+            "ports": ports,
+            "rate": rate,
+            "upcalls": upcalls,
+            "masks": masks,
+            "unmasks": unmasks,
         },
     }
     return Trace.from_records(table, Host.uniform(domains, vcpus=vcpus), meta=meta)

@@ -20,7 +20,8 @@ def mix(words: Array) -> Array:
     """Scramble uint64 words, one to one."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
+    scrambled: Array = words ^ (words >> np.uint64(31))
+    return scrambled
 
 
 def words(seed: int, stream: int, start: int, stop: int) -> Array:

@@ -40,7 +40,9 @@ def test_what_holds_in_every_state(run):
     for (dom, port), row in ports[ports["state"] == PortState.INTERDOMAIN].iterrows():
         peer = ports.loc[(row["remote_dom"], row["remote_port"])]
         assert (peer["state"], peer["remote_dom"], peer["remote_port"]) == (
-            PortState.INTERDOMAIN, dom, port,
+            PortState.INTERDOMAIN,
+            dom,
+            port,
         )
     for table, state in ((sim.state.virqs(), PortState.VIRQ), (sim.state.pirqs(), PortState.PIRQ)):
         for row in table.itertuples():
@@ -76,9 +78,7 @@ def test_the_pool_grows_in_mid_trace(word_bits):
 
     configs = [DomainConfig(word_bits=word_bits) for _ in range(5)]
     limit = 1024 if word_bits == 32 else 4096
-    records = [
-        Record(i, i % 5, 0, 6, 0, 0x7FF0, i % 7) for i in range(5 * (limit + 1))
-    ]
+    records = [Record(i, i % 5, 0, 6, 0, 0x7FF0, i % 7) for i in range(5 * (limit + 1))]
     sim = evtsim.Simulator(host_of(configs))
     before = len(sim.state.tables.ports)
     out = sim.apply(trace_of(records, sim.host))

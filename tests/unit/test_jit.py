@@ -1,0 +1,77 @@
+"""The cache of compiled kernels notices what numba's own does not."""
+
+import shutil
+import subprocess
+import sys
+
+import numba
+
+from evtsim import _jit
+
+
+def test_an_edit_anywhere_in_the_kernels_changes_the_folder(tmp_path):
+    package = tmp_path / "evtsim"
+    shutil.copytree(_jit.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    before = _jit.fingerprint(package)
+    assert before == _jit.fingerprint(_jit.PACKAGE)
+    for name in ("kernels/bits.py", "kernels/vcpu.py", "abi.py", "dtypes.py", "trace/_kernels.py"):
+        source = package / name
+        text = source.read_text()
+        source.write_text(text + "\n# edited\n")
+        assert _jit.fingerprint(package) != before, name
+        source.write_text(text)
+    assert _jit.fingerprint(package) == before
+
+
+def test_bounds_checks_have_a_folder_of_their_own(monkeypatch):
+    before = _jit.fingerprint()
+    monkeypatch.setattr(numba.config, "BOUNDSCHECK", 0 if numba.config.BOUNDSCHECK else 1)
+    assert _jit.fingerprint() != before
+
+
+CONSTANT = """
+import sys
+sys.path.insert(0, {path!r})
+import evtsim
+sim = evtsim.Simulator(evtsim.Host.uniform(1))
+print(sim.call("bind_virq", dom=0, virq=24).rc)
+"""
+
+
+def test_an_edited_constant_is_compiled_anew(tmp_path, monkeypatch):
+    """NR_VIRQS is a constant in the machine code of a callee: a stale cache would keep it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    package = tmp_path / "evtsim"
+    shutil.copytree(_jit.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def answer():
+        script = CONSTANT.format(path=str(tmp_path))
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        return int(done.stdout), "compiling" in done.stderr
+
+    assert answer() == (-22, True)
+    assert answer() == (-22, False)
+    abi = package / "abi.py"
+    abi.write_text(abi.read_text().replace("NR_VIRQS = 24", "NR_VIRQS = 25"))
+    assert answer() == (0, True)
+
+
+def test_numba_keeps_its_own_cache_folder():
+    before = numba.config.CACHE_DIR
+    _jit.entry(lambda x: x)
+    assert before == numba.config.CACHE_DIR
+
+
+def test_a_folder_that_cannot_be_made_is_replaced(tmp_path, monkeypatch):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setattr(_jit, "cache_root", lambda: blocked / "kernels")
+    _jit.cache_folder.cache_clear()
+    try:
+        folder = _jit.cache_folder()
+        assert folder.is_dir()
+        assert blocked not in folder.parents
+    finally:
+        _jit.cache_folder.cache_clear()
