@@ -24,6 +24,7 @@ from evtsim.trace.columns import (
     fit_all,
     fit_arrow,
     require,
+    to_arrow,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def schema(recorded: Sequence[str], metadata: dict[bytes, bytes] | None = None) 
 def batch(schema: pa.Schema, columns: Columns, recorded: Outcomes | None) -> pa.RecordBatch:
     """Make a record batch of a chunk without copying it."""
     outcomes = [column for _, column in recorded.fields()] if recorded is not None else []
-    return pa.record_batch([pa.array(column) for column in (*columns, *outcomes)], schema=schema)
+    arrays = [to_arrow(column) for column in (*columns, *outcomes)]
+    return pa.record_batch(arrays, schema=schema)
 
 
 @contextlib.contextmanager

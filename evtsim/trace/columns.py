@@ -126,26 +126,43 @@ def fit_array(values: Any, name: str, place: Place) -> Array:
     return fit_objects(array.tolist(), name, place)
 
 
+def _view(values: pa.Array) -> Array:
+    """Look at an Arrow array of numbers, without nulls, as numpy's.
+
+    Its own to_numpy would import pandas, which takes longer than a small replay.
+    """
+    view: Array = np.from_dlpack(values)
+    return view
+
+
+def to_arrow(column: Array) -> pa.Array:
+    """Look at a contiguous column as Arrow's, likewise."""
+    import pyarrow as pa
+
+    kind = pa.from_numpy_dtype(column.dtype)
+    return pa.Array.from_buffers(kind, len(column), [None, pa.py_buffer(column)])
+
+
 def fit_arrow(values: pa.Array, name: str, place: Place) -> Array:
     """Make a column of an Arrow array: integers as they are, words by their meaning."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if values.null_count:
-        index = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
+        index = int(np.argmax(values.is_null().to_pylist()))
         raise place.error("no value", name, index, None, expectation(name))
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
-        return fit_numbers(values.to_numpy(zero_copy_only=False), name, place)
+        return fit_numbers(_view(values), name, place)
     if pa.types.is_dictionary(values.type):
         words = fit_objects(values.dictionary.to_pylist(), name, place)
-        return fit_numbers(words[values.indices.to_numpy(zero_copy_only=False)], name, place)
+        return fit_numbers(words[_view(values.indices)], name, place)
     try:
         if name == "op":  # few words, many records
             encoded = pc.dictionary_encode(values)
             words = fit_objects(encoded.dictionary.to_pylist(), name, place)
-            return fit_numbers(words[encoded.indices.to_numpy()], name, place)
+            return fit_numbers(words[_view(encoded.indices)], name, place)
         cast = pc.cast(values, pa.from_numpy_dtype(COLUMN_DTYPES[name]))
-        return fit_numbers(cast.to_numpy(), name, place)
+        return fit_numbers(_view(cast), name, place)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TraceError):
         return fit_objects(values.to_pylist(), name, place)  # tells which record is wrong
 

@@ -32,6 +32,7 @@ from evtsim.trace.columns import (
     fit_all,
     fit_arrow,
     require,
+    to_arrow,
 )
 
 if TYPE_CHECKING:
@@ -182,9 +183,9 @@ def writer(
         options = pacsv.WriteOptions(include_header=False, quoting_style="none")
 
         def write(columns: Columns, outcomes: Outcomes | None) -> None:
-            values = [pa.array(column) for column in columns]
+            values = [to_arrow(column) for column in columns]
             values[FIELDS.index("op")] = _op_words(columns.op)
-            values += [pa.array(c) for _, c in outcomes.fields()] if outcomes is not None else []
+            values += [to_arrow(c) for _, c in outcomes.fields()] if outcomes is not None else []
             buffer = io.BytesIO()
             pacsv.write_csv(pa.record_batch(values, names=names), buffer, options)
             stream.write(buffer.getbuffer())
@@ -195,7 +196,7 @@ def writer(
 def _op_words(op: Any) -> pa.Array:
     """Return the operations by name."""
     numbers, codes = np.unique(op, return_inverse=True)
-    return pa.array([abi.op_name(int(n)) for n in numbers], pa.string()).take(pa.array(codes))
+    return pa.array([abi.op_name(int(n)) for n in numbers], pa.string()).take(to_arrow(codes))
 
 
 def _line(error: Exception) -> str:

@@ -1,0 +1,5 @@
+"""``python -m evtsim`` is the command line."""
+
+from evtsim.cli import main
+
+main()

@@ -1,0 +1,262 @@
+"""The command line as a shell sees it."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import evtsim
+from evtsim import samples, workloads
+
+SAMPLE = str(samples.path("xen-4.0-default.arrow"))
+
+
+def evtsim_command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "evtsim", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "t.arrow"
+    workloads.generate("channels", records=5000, domains=8).save(path)
+    return str(path)
+
+
+def assert_refused(done, *words):
+    """One short line on stderr, exit status 2, nothing on stdout."""
+    assert done.returncode == 2, done
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("evtsim: error: ")
+    for word in words:
+        assert word in done.stderr
+
+
+def test_help_is_quick():
+    best = 1.0
+    for _ in range(5):
+        start = time.perf_counter()
+        done = evtsim_command("--help")
+        best = min(best, time.perf_counter() - start)
+    assert done.returncode == 0
+    assert "replay" in done.stdout
+    assert best < 0.3
+
+
+def test_a_warm_replay_is_quick(trace):
+    best = 10.0
+    for _ in range(4):
+        start = time.perf_counter()
+        done = evtsim_command("replay", trace)
+        best = min(best, time.perf_counter() - start)
+    assert best < 1.2
+    assert "compiling" not in done.stderr
+
+
+def test_version():
+    assert evtsim_command("--version").stdout == f"evtsim {evtsim.__version__}\n"
+
+
+def test_demo():
+    done = evtsim_command("demo", "--records", "20000")
+    assert done.returncode == 0
+    assert "all 2,500 records agree" in done.stdout
+    assert "20,000 replayed" in done.stdout
+
+
+def test_info(trace):
+    done = evtsim_command("info", trace, "--json")
+    facts = json.loads(done.stdout)
+    assert facts["records"] == 5000
+    assert sum(facts["operations"].values()) == 5000
+    assert facts["digest"] == evtsim.Trace.load(trace).digest()
+    assert "send" in evtsim_command("info", trace).stdout
+
+
+def test_replay_writes_outcomes_and_state(trace, tmp_path):
+    out, ports, state = (str(tmp_path / name) for name in ("out.parquet", "ports.csv", "state"))
+    done = evtsim_command("replay", trace, "--outcomes", out, "--state", ports, "--json")
+    totals = json.loads(done.stdout)
+    assert totals["records"] == 5000
+    assert totals["errors"] == 0
+    assert done.stderr == ""
+    assert evtsim_command("verify", out).returncode == 0
+    assert (tmp_path / "ports.csv").read_text().startswith("dom,port,state,notify_vcpu")
+    assert evtsim_command("replay", trace, "--state", state).returncode == 0
+    assert evtsim.Simulator.load(state).records == 5000
+    assert_refused(evtsim_command("replay", trace, "--state", state), "exists already", "--force")
+    assert evtsim_command("replay", trace, "--state", state, "--force").returncode == 0
+    late = evtsim_command("replay", trace, "--from", state)
+    assert_refused(late, "begins before the last record applied")
+
+
+def test_verify_says_what_differs(tmp_path):
+    text = evtsim_command("convert", SAMPLE, "-").stdout.splitlines(keepends=True)
+    assert "out_rc" in text[3]
+    wrong = text[100].rstrip("\n").split(",")
+    wrong[7] = "-95"
+    text[100] = ",".join(wrong) + "\n"
+    (tmp_path / "wrong.csv").write_text("".join(text))
+    done = evtsim_command("verify", str(tmp_path / "wrong.csv"))
+    assert done.returncode == 1
+    assert "1 of 2,500 records differ" in done.stdout
+    assert "rc -95 recorded" in done.stdout
+    data = json.loads(evtsim_command("verify", str(tmp_path / "wrong.csv"), "--json").stdout)
+    assert data["first"] == 96
+    assert evtsim_command("verify", SAMPLE).stdout.endswith("remote_port, effects\n")
+
+
+def test_validate(trace, tmp_path):
+    assert "no errors, 0 notes" in evtsim_command("validate", trace).stdout
+    done = evtsim_command("validate", SAMPLE)
+    assert done.returncode == 0
+    assert "note:" in done.stdout
+    assert evtsim_command("validate", SAMPLE, "--strict").returncode == 2
+    bad = tmp_path / "bad.csv"
+    bad.write_text("ts,dom,vcpu,op,flags,arg0,arg1\n2,0,0,4,0,1,0\n1,0,0,4,0,1,0\n")
+    host = tmp_path / "host.json"
+    evtsim.Host.uniform(1).to_json(host)
+    assert_refused(
+        evtsim_command("validate", str(bad), "--host", str(host)), "bad.csv, record 1, field ts"
+    )
+    assert_refused(evtsim_command("validate", str(bad)), "does not say its host")
+
+
+def test_generate_and_workloads(tmp_path):
+    path = str(tmp_path / "g.parquet")
+    done = evtsim_command(
+        "generate", "channels", path, "-n", "2k", "-p", "domains=3", "--seed", "9"
+    )
+    assert done.returncode == 0
+    want = workloads.generate("channels", records=2000, domains=3, seed=9)
+    assert evtsim.Trace.load(path).digest() == want.digest()
+    assert "channels" in evtsim_command("workloads").stdout
+    assert json.loads(evtsim_command("workloads", "channels", "--json").stdout)["parameters"]
+
+
+def test_host_commands(trace, tmp_path):
+    path = str(tmp_path / "h.json")
+    assert evtsim_command("host", "uniform", "7", "--vcpus", "2", "-o", path).returncode == 0
+    assert evtsim.Host.from_json(path) == evtsim.Host.uniform(7, vcpus=2)
+    assert "1-6" in evtsim_command("host", "show", path).stdout
+    assert (
+        json.loads(evtsim_command("host", "show", trace, "--json").stdout)["profile"] == "xen-4.0"
+    )
+    assert evtsim_command("host", "infer", trace).returncode == 0
+
+
+def test_cache(tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    shown = json.loads(evtsim_command("cache", "info", "--json", env=environment).stdout)
+    assert shown["root"].startswith(str(tmp_path))
+    assert "freed" in evtsim_command("cache", "clear", env=environment).stdout
+
+
+def test_the_first_compile_announces_itself(trace, tmp_path):
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    start = time.perf_counter()
+    first = evtsim_command("replay", trace, "--json", env=environment)
+    assert time.perf_counter() - start < 25
+    assert "compiling kernels, once per version" in first.stderr
+    again = evtsim_command("replay", trace, "--json", env=environment)
+    assert again.stderr == ""
+    assert again.stdout == first.stdout
+
+
+def test_a_pipe_in_and_out(trace):
+    text = evtsim_command("convert", trace, "-").stdout
+    done = evtsim_command("info", "-", "--json", input=text)
+    assert json.loads(done.stdout)["digest"] == evtsim.Trace.load(trace).digest()
+
+
+def test_a_closed_pipe_is_no_error(trace):
+    command = f"{sys.executable} -m evtsim convert {trace} - | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stdout == f"# evtsim {evtsim.__version__}\n"
+    assert done.stderr == ""
+
+
+def test_ctrl_c_ends_with_130(tmp_path):
+    path = tmp_path / "long.arrow"
+    workloads.generate("channels", records=6_000_000, domains=500, ports=100).save(path)
+    out = tmp_path / "out.csv"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "evtsim", "replay", str(path), "--outcomes", str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (stdout, stderr) == (b"", b"")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_progress_on_a_terminal(tmp_path, trace):
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "evtsim", "replay", trace, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+    )
+    os.close(theirs)
+    assert b"replaying" in os.read(ours, 100_000)
+    assert json.loads(done.stdout)["records"] == 5000
+
+
+HOSTS = {
+    "unknown.json": '{"domains": [{"colour": 1}]}',
+    "none.json": '{"domains": []}',
+    "many.json": '{"domains": [{"count": 32000}, {"count": 8000}]}',
+    "vcpus.json": '{"domains": [{"vcpus": 0}]}',
+    "bits.json": '{"domains": [{"word_bits": 48}]}',
+    "text.json": "hello",
+}
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_wrong_host_files(trace, tmp_path, name):
+    (tmp_path / name).write_text(HOSTS[name])
+    out = tmp_path / "out.csv"
+    done = evtsim_command("replay", trace, "--host", str(tmp_path / name), "--outcomes", str(out))
+    assert_refused(done, name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["replay", "missing.arrow"], "missing.arrow: no such file"),
+        (["replay", "."], "unknown suffix"),
+        (["replay", "notes.txt"], "unknown suffix"),
+        (["replay"], "Missing argument"),
+        (["replay", SAMPLE, "--colour"], "--colour"),
+        (["sing"], "sing"),
+        (["generate", "nothing", "x.arrow"], "no workload 'nothing'"),
+        (["generate", "channels", "x.arrow", "-n", "many"], "'many'"),
+        (["generate", "channels", "x.arrow", "-p", "domains"], "expected NAME=VALUE"),
+        (["generate", "channels", "x.arrow", "-p", "domains=1"], "domains is 1"),
+        (["generate", "channels", "x.arrow", "-p", "rate=fast"], "expected float"),
+        (["generate", "channels", "nowhere/x.arrow"], "No such file or directory"),
+        (["convert", SAMPLE, "x.txt"], "unknown suffix"),
+        (["verify", SAMPLE, "--host", "missing.json"], "missing.json: No such file"),
+        (["host", "uniform", "0"], "expected 1 to 32,752"),
+        (["host", "uniform", "3", "--word-bits", "48"], "word_bits is 48"),
+    ],
+)
+def test_wrong_usage(tmp_path, arguments, words):
+    assert_refused(evtsim_command(*arguments, cwd=tmp_path), words)
+    assert list(tmp_path.iterdir()) == []

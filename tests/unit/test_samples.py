@@ -1,0 +1,30 @@
+"""The sample traces are what their README says."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+import evtsim
+from evtsim import samples
+
+TRACES = Path(__file__).parents[2] / "traces"
+
+spec = importlib.util.spec_from_file_location("make", TRACES / "make.py")
+make = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make)
+
+
+@pytest.mark.parametrize("name", make.SAMPLES)
+def test_sample(name):
+    trace = evtsim.Trace.load(samples.path(name))
+    assert trace.digest() == make.sample(*make.SAMPLES[name]).digest()
+    check = evtsim.verify(trace)
+    assert check
+    assert check.compared == ("rc", "port", "vcpu", "remote_dom", "remote_port", "effects")
+    assert f"`{name}` | {len(trace):,} " in (TRACES / "README.md").read_text()
+
+
+def test_an_unknown_sample_is_an_error():
+    with pytest.raises(evtsim.EvtsimError, match=r"no sample trace 'x\.arrow'"):
+        samples.path("x.arrow")
