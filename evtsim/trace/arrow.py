@@ -76,11 +76,12 @@ def read(path: str) -> Contents:
         batches = [
             reader.get_batch_with_custom_metadata(i) for i in range(reader.num_record_batches)
         ]
+        names = reader.schema.names
     except (pa.ArrowException, ValueError, UnicodeDecodeError) as error:
         raise TraceError("not a whole Arrow file", path=path, value=_line(error)) from None
     metadata = reader.schema.metadata
     host, meta = header.decode(metadata, path)
-    require(reader.schema.names, Place(path))
+    require(names, Place(path))
     marks = [custom or {} for _, custom in batches]
     ours = header.is_ours(metadata) or any(header.is_ours(dict(mark)) for mark in marks)
     if ours:

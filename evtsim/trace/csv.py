@@ -41,52 +41,28 @@ if TYPE_CHECKING:
 BLOCK = 1 << 24
 
 
-class Uncommented(io.RawIOBase):
-    """A stream without its comment lines, which are kept aside.
-
-    Parameters
-    ----------
-    stream : binary file
-        What to read.
-    """
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-        self.comments: list[str] = []
-        self._rest = b""
-
-    def readable(self) -> bool:
-        """Say that it can be read, as io wants it."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to size bytes; none at the end only."""
-        while not self._rest:
-            block = self.stream.read(BLOCK)
-            if not block:
-                return b""
-            block += self.stream.readline()
-            if not block.isascii():
-                block.decode()  # text or nothing: pyarrow cannot report rows that are neither
-            self._rest = self._without_comments(block)
-        size = len(self._rest) if size < 0 else size
-        head, self._rest = self._rest[:size], self._rest[size:]
-        return head
-
-    def _without_comments(self, block: bytes) -> bytes:
-        if b"#" not in block:
-            return block
-        kept = []
-        for line in block.splitlines(keepends=True):
-            if line.lstrip().startswith(b"#"):
-                self.comments.append(line.decode("utf-8", "replace").strip().lstrip("#").strip())
-            else:
-                kept.append(line)
-        return b"".join(kept)
+def _blocks(stream: BinaryIO, comments: list[str]) -> Iterator[bytes]:
+    """Read whole lines block by block; comment lines are put aside."""
+    while block := stream.read(BLOCK):
+        block += stream.readline()
+        if not block.isascii():
+            block.decode()  # text or nothing: pyarrow cannot report rows that are neither
+        if b"#" in block:
+            lines = block.splitlines(keepends=True)
+            marks = [line.lstrip().startswith(b"#") for line in lines]
+            comments += [
+                line.decode().strip().lstrip("#").strip()
+                for line, mark in zip(lines, marks, strict=True)
+                if mark
+            ]
+            block = b"".join(line for line, mark in zip(lines, marks, strict=True) if not mark)
+        if block.strip():
+            yield block
 
 
 def read(path: str) -> Contents:
     """Read a whole file; it has no checksums, and its values are all looked at."""
+    comments: list[str] = []
     with contextlib.ExitStack() as stack:
         if path == "-":
             stream = sys.stdin.buffer
@@ -94,53 +70,63 @@ def read(path: str) -> Contents:
             stream = cast(BinaryIO, stack.enter_context(gzip.open(path, "rb")))
         else:
             stream = stack.enter_context(open(path, "rb"))  # noqa: PTH123
-        source = Uncommented(stream)
         try:
-            chunks = list(_chunks(source, path))
+            chunks = list(_chunks(_blocks(stream, comments), path))
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise TraceError("not a whole gzip file", path=path, value=str(error)) from None
         except UnicodeDecodeError:
             raise TraceError("not a CSV file", path=path, expected="text in UTF-8") from None
-    host, meta = _parse_comments(source.comments, path)
+    host, meta = _parse_comments(comments, path)
     return chunks, host, meta
 
 
-def _chunks(source: Uncommented, path: str) -> Iterator[Chunk]:
-    """Parse block by block, everything as text first, so that errors can name the record."""
+def _chunks(blocks: Iterator[bytes], path: str) -> Iterator[Chunk]:
+    """Parse a header line, then block by block."""
+    names: list[str] | None = None
+    first = 0
+    for block in blocks:
+        text = block.lstrip()
+        if names is None:
+            header, _, text = text.partition(b"\n")
+            names = [name.strip().strip('"') for name in header.decode().split(",")]
+            require(names, Place(path))
+            if len(set(names)) < len(names):
+                raise TraceError("two columns of one name", path=path)
+        if text.strip():
+            chunk = _parse(text, names, Place(path, first))
+            yield chunk
+            first += chunk.records
+    if names is None:
+        raise TraceError("no header row", path=path, expected=",".join(FIELDS))
+
+
+def _parse(text: bytes, names: list[str], place: Place) -> Chunk:
+    """Parse whole lines, everything as words first, so that errors can name the record."""
     wrong: list[pacsv.InvalidRow] = []
 
     def on_wrong(row: pacsv.InvalidRow) -> str:
         wrong.append(row)
         return "error"
 
-    first = 0
     try:
-        reader = pacsv.open_csv(
-            pa.PythonFile(source, mode="r"),
-            pacsv.ReadOptions(block_size=BLOCK, use_threads=False),
+        table = pacsv.read_csv(
+            pa.BufferReader(text),
+            pacsv.ReadOptions(column_names=names, use_threads=False, block_size=2 * BLOCK),
             pacsv.ParseOptions(invalid_row_handler=on_wrong),
-            pacsv.ConvertOptions(column_types=dict.fromkeys(COLUMN_DTYPES, pa.string())),
+            pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
         )
-        require(reader.schema.names, Place(path))
-        for data in reader:
-            columns = {
-                name: data.column(i)
-                for i, name in enumerate(reader.schema.names)
-                if name in COLUMN_DTYPES
-            }
-            yield Chunk.of(*fit_all(columns, Place(path, first), fit_arrow))
-            first += data.num_rows
     except pa.ArrowInvalid as error:
         if not wrong:
-            raise TraceError("not a CSV file", path=path, value=_line(error)) from None
+            raise TraceError("not a CSV file", path=place.path, value=_line(error)) from None
         row = wrong[0]
-        number = None if row.number is None else row.number - 2  # counted from 1, with the header
         raise TraceError(
             f"{row.actual_columns} fields in {row.text!r}",
-            path=path,
-            record=number,
+            path=place.path,
+            record=None if row.number is None else place.first + row.number - 1,
             expected=f"{row.expected_columns}",
         ) from None
+    columns = {name: table.column(name).combine_chunks() for name in names if name in COLUMN_DTYPES}
+    return Chunk.of(*fit_all(columns, place, fit_arrow))
 
 
 def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[str, Any]]:

@@ -178,7 +178,7 @@ def test_a_strangers_value_that_does_not_fit_is_named(trace, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "not a CSV file"),
+        ("", "no header row"),
         ("1,0,0,send,0,1,0\n", "no column ts"),
         ("ts,dom,vcpu,op,flags,arg0\n1,0,0,4,0,1\n", "no column arg1"),
         (HEADER + "1,0,0,send,0,1,0\n2,0,0,send\n", "record 1: 4 fields"),
