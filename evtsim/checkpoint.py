@@ -20,7 +20,7 @@ from evtsim._files import written_whole
 from evtsim.dtypes import Array, Tables
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
-from evtsim.state import State
+from evtsim.state import POOL, State
 
 KIND = b"evtsim checkpoint "
 MAGIC = KIND + b"1\n"
@@ -74,15 +74,16 @@ def load(path: str | os.PathLike[str]) -> tuple[Host, dict[str, Array]]:
 def _check_shapes(name: str, host: Host, tables: Mapping[str, Array]) -> None:
     """Raise an EvtsimError unless the tables are of the shapes that the host's have.
 
-    Kernels trust them. Only the pool may have grown, by doubling.
+    Kernels trust them. Only the pool, by doubling, and the edges may have grown.
     """
-    for field, fresh in State(host).tables._asdict().items():
+    fresh = State(host, int(tables["host"]["level"][0]))
+    for field, wanted in fresh.snapshot().items():
         table = tables.get(field)
-        fits = table is not None and table.dtype == fresh.dtype
-        if fits and field == "ports":
-            growth, rest = divmod(len(table), len(fresh))  # type: ignore[arg-type]
-            fits = rest == 0 and growth.bit_count() == 1
-        elif fits:
-            fits = table.shape == fresh.shape  # type: ignore[union-attr]
+        fits = table is not None and table.dtype == wanted.dtype
+        if fits and field in POOL and len(wanted) == len(fresh.tables.ports):
+            growth, rest = divmod(len(table), len(wanted))  # type: ignore[arg-type]
+            fits = rest == 0 and growth.bit_count() == 1 and len(table) == len(tables["ports"])  # type: ignore[arg-type]
+        elif fits and field != "edges":
+            fits = table.shape == wanted.shape  # type: ignore[union-attr]
         if not fits:
             raise EvtsimError(f"{name}: not a whole checkpoint (its table {field})")

@@ -125,8 +125,89 @@ HOST_TABLE = np.dtype(
         ("records", "i8"),  # applied so far
         ("last_ts", "u8"),  # ns; of the last record applied
         ("delivered", "i8"),  # events that upcalls delivered
+        # statistics
+        ("level", "i8"),  # 0 none, 1 domain, 2 port
+        ("started", "i8"),  # 1 once there was a record
+        ("now", "u8"),  # ns; the ts of the record under way
+        ("first_ts", "u8"),  # ns; of the first record
+        ("bin_shift", "u8"),  # the timeline's bins are 2**bin_shift ns wide
+        ("bin", "i8"),  # the timeline's row of now
+        ("group_shift", "i8"),  # 2**group_shift domids share a group
+        ("edges_used", "i8"),
     ]
 )
+
+# Statistics of one port: 152 bytes, what every notification touches first. They belong to the
+# pool's place, hence to (dom, port), and outlive the port and the domain.
+PORT_STATS = np.dtype(
+    [
+        ("raised", "i8"),  # notifications aimed at it
+        ("set", "i8"),
+        ("coalesced", "i8"),
+        ("masked", "i8"),  # of those that set it
+        ("delivered", "i8"),
+        ("pending_ns", "u8"),  # without the bit that is set now
+        ("latency_sum", "u8"),  # ns
+        ("latency_max", "u8"),  # ns
+        ("last_delivered", "u8"),  # ns; means something once delivered is not 0
+        ("longest_gap", "u8"),  # ns between two deliveries
+        ("masked_since", "u8"),  # ns; means something while pending and masked
+        ("masked_ns", "u8"),  # pending and masked, without what goes on now
+        ("cleared", "i8"),  # the bit gone without a delivery
+        ("sends", "i8"),  # to a peer that has parted, see kernels/stats.py
+        ("dropped", "i8"),
+        ("to_xen", "i8"),
+        ("raised_before", "i8"),  # raised when the present channel began
+        ("coalesced_before", "i8"),
+    ]
+)
+
+VCPU_STATS = np.dtype(
+    [
+        ("kicks", "i8"),
+        ("upcalls", "i8"),  # that found upcall_pending set and the mask clear
+        ("spurious", "i8"),  # of them, nothing delivered
+        ("ignored_upcalls", "i8"),  # the other upcall records
+        ("delivered", "i8"),
+        ("largest_batch", "i8"),
+        ("poll_wakes", "i8"),
+    ]
+)
+
+DOMAIN_STATS = np.dtype(
+    [
+        ("in_use", "i8"),  # ports neither FREE nor RESERVED
+        ("in_use_peak", "i8"),
+        ("pending", "i8"),  # bits set
+        ("pending_peak", "i8"),
+    ]
+)
+
+OPERATION_STATS = np.dtype([("records", "i8"), ("first_ts", "u8")])
+
+EDGE = np.dtype([("dom", "u4"), ("target", "u4"), ("raised", "i8"), ("coalesced", "i8")])
+
+# One bin of one group of domains: a cache line.
+TIMELINE = np.dtype(
+    [
+        ("hypercalls", "i8"),
+        ("errors", "i8"),
+        ("set", "i8"),
+        ("coalesced", "i8"),
+        ("masked", "i8"),
+        ("delivered", "i8"),
+        ("cleared", "i8"),
+        ("kicks", "i8"),
+    ]
+)
+
+TIMELINE_BINS = 1024
+TIMELINE_GROUPS = 256
+LATENCY_TYPES = ("interdomain", "pirq", "virq", "ipi")
+LATENCY_BINS = 60 * 32
+"""Bins of a latency histogram: 32 to an octave of 64 bits."""
+EDGES_SPARE = 2 * 4096
+"""Edges that one operation may book: both directions of every port of a domain."""
 
 TALLY_OPS = 77
 """Rows of the tally: one per operation number to 75, one for all numbers above."""
@@ -141,6 +222,7 @@ Array = np.ndarray[Any, Any]
 class Tables(NamedTuple):
     """All that a running host is made of."""
 
+    level: np.int64 | None  # of the statistics; by its type kernels know to leave them out
     host: Array  # HOST_TABLE, (1,)
     domains: Array  # DOMAIN_TABLE, (domains,)
     vcpus: Array  # VCPU_TABLE, (vcpus of all domains,)
@@ -154,6 +236,17 @@ class Tables(NamedTuple):
     done: Array  # int64, (TALLY_OPS,): records by operation where rc is 0
     failed: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
     effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
+    # Statistics; of length 1 where the level does not keep them.
+    since: Array  # uint64, as the pool: ts at which the pending bit was set
+    port_stats: Array  # PORT_STATS, as the pool
+    vcpu_stats: Array  # VCPU_STATS, (vcpus of all domains,)
+    domain_stats: Array  # DOMAIN_STATS, (domains,)
+    operations: Array  # OPERATION_STATS, (operations, errnos, domains + 1): last one not configured
+    errno_slots: Array  # uint8, (TALLY_ERRNOS,): place of an errno in operations
+    timeline: Array  # TIMELINE, (TIMELINE_BINS, groups)
+    latency: Array  # int64, (types, LATENCY_BINS)
+    latency_groups: Array  # int64, (groups, LATENCY_BINS)
+    edges: Array  # EDGE, (any,): a log, not yet summed up
 
 
 class Columns(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evtsim import abi
+from evtsim import abi, statistics
 from evtsim.abi import Effect
 from evtsim.dtypes import TALLY_OPS
 from evtsim.host import Host
@@ -69,8 +69,8 @@ class Run:
     @classmethod
     def of(cls, sim: Simulator, outcomes: Outcomes | None = None, first_ts: int = 0) -> Run:
         """Take what a simulator has, and leave it to go on."""
-        state = State(sim.host)
-        state.restore(sim.state.tables._asdict())
+        state = State(sim.host, sim.state.level)
+        state.restore(sim.state.snapshot())
         return cls(sim.host, state, outcomes, first_ts)
 
     @property
@@ -91,23 +91,39 @@ class Run:
         ]
 
     @property
+    def ports(self) -> pd.DataFrame:
+        """Counts per port; needs stats="port". Columns: docs/statistics.md, here and below."""
+        return statistics.ports(self.state)
+
+    @property
+    def vcpus(self) -> pd.DataFrame:
+        """Counts per vcpu; needs stats."""
+        return statistics.vcpus(self.state)
+
+    @property
+    def domains(self) -> pd.DataFrame:
+        """Counts per domain; needs stats."""
+        return statistics.domains(self.state)
+
+    @property
     def operations(self) -> pd.DataFrame:
-        """Records by operation and answer: op, op_name, rc, errno_name, records."""
-        import pandas as pd
+        """Records per caller, operation and answer; needs stats."""
+        return statistics.operations(self.state)
 
-        from evtsim.frames import errno_names
+    @property
+    def timeline(self) -> pd.DataFrame:
+        """Counts over time, of the host and of groups of domains; needs stats."""
+        return statistics.timeline(self.state)
 
-        rows = self.tally()
-        rc = np.array([row.rc for row in rows], np.int32)
-        return pd.DataFrame(
-            {
-                "op": np.array([row.op for row in rows], np.uint16),
-                "op_name": pd.Categorical([row.op_name for row in rows]),
-                "rc": rc,
-                "errno_name": errno_names(rc),
-                "records": np.array([row.records for row in rows], np.int64),
-            }
-        )
+    @property
+    def latency(self) -> pd.DataFrame:
+        """Histograms of set to delivered; needs stats."""
+        return statistics.latency(self.state)
+
+    @property
+    def edges(self) -> pd.DataFrame:
+        """Notifications from domain to domain; needs stats="port"."""
+        return statistics.edges(self.state)
 
     def effects(self) -> dict[str, int]:
         """Count the records that had each effect, by the effect's name in lower case."""
@@ -152,6 +168,7 @@ def replay(
     trace: Trace | str | os.PathLike[str],
     host: Host | None = None,
     *,
+    stats: str | None = "port",
     outcomes: bool = True,
     progress: Progress | None = None,
     threads: int = 1,
@@ -163,6 +180,8 @@ def replay(
     trace : Trace or path-like
     host : Host, optional
         Overrides the trace's own.
+    stats : {"port", "domain", None}
+        What to count on the way; see :class:`Simulator`.
     outcomes : bool
         Whether to keep what each record answered, 18 bytes each.
     progress : callable, optional
@@ -183,7 +202,7 @@ def replay(
     """
     if not isinstance(trace, Trace):
         trace = Trace.load(trace, host)
-    sim = Simulator(trace.require_host(host), threads=threads)
+    sim = Simulator(trace.require_host(host), stats=stats, threads=threads)
     kept = sim.apply(trace, outcomes, progress=progress)
     first = next((int(columns.ts[0]) for _, columns, _ in trace[:1].stretches()), 0)
     return Run.of(sim, kept, first)

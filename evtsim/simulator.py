@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the records done and the records in all, after every chunk."""
 
+LEVELS = (None, "domain", "port")
+
 CACHED_BYTES = 1 << 20
 """Tables larger than this are prefetched from: what one core's cache is sure to hold."""
 
@@ -53,6 +55,9 @@ class Simulator:
     Parameters
     ----------
     host : Host
+    stats : {None, "domain", "port"}
+        What to count on the way: nothing, what belongs to vcpus, domains and the host, or
+        ports too. See docs/statistics.md.
     threads : int
         The most cores to use. The answers do not depend on it; one trace is replayed on one.
 
@@ -74,13 +79,15 @@ class Simulator:
     Answer(rc=-22 (EINVAL))
     """
 
-    def __init__(self, host: Host, *, threads: int = 1) -> None:
+    def __init__(self, host: Host, *, stats: str | None = None, threads: int = 1) -> None:
         if not isinstance(host, Host):
             raise HostError(f"host is {host!r} (expected an evtsim.Host)")
         if threads < 1:
             raise EvtsimError(f"threads is {threads} (expected at least 1)")
         self.host = host
-        self.state = State(host)
+        if stats not in LEVELS:
+            raise EvtsimError(f"stats is {stats!r} (expected None, 'domain' or 'port')")
+        self.state = State(host, LEVELS.index(stats))
 
     @property
     def records(self) -> int:
@@ -209,7 +216,7 @@ class Simulator:
         from evtsim.checkpoint import load
 
         host, tables = load(path)
-        sim = cls(host)
+        sim = cls(host, stats=LEVELS[int(tables["host"]["level"][0])])
         sim.state.restore(tables)
         return sim
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,14 +11,25 @@ from evtsim import abi
 from evtsim.dtypes import (
     BUCKET_PORTS,
     BUCKET_SHIFT,
+    DOMAIN_STATS,
     DOMAIN_TABLE,
+    EDGE,
+    EDGES_SPARE,
     HOST_TABLE,
+    LATENCY_BINS,
+    LATENCY_TYPES,
+    OPERATION_STATS,
+    PORT_STATS,
     PORT_TABLE,
     RESULT,
     SHARED_WORD,
     TALLY_EFFECTS,
     TALLY_ERRNOS,
     TALLY_OPS,
+    TIMELINE,
+    TIMELINE_BINS,
+    TIMELINE_GROUPS,
+    VCPU_STATS,
     VCPU_TABLE,
     XEN_HERE,
     Array,
@@ -28,6 +39,16 @@ from evtsim.host import Host
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PORT_LEVEL = 2
+POOL = ("ports", "since", "port_stats")
+"""Tables of the pool's length, which grow together."""
+
+FIRST_BIN_SHIFT = 10
+"""The timeline begins with bins of about a microsecond."""
+
+OPERATION_SLOTS = [*abi.Op, 76]
+"""Operations in the order of the statistics; 76 stands for all numbers without a name."""
 
 WORDS = abi.MAX_PORT_2L[64] // 64
 
@@ -48,32 +69,51 @@ class State:
     ----------
     host : Host
         What to start: every living domain has its first bucket and port 0 reserved.
+    level : int
+        Of the statistics: 0 none, 1 domain, 2 port.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, level: int = 0) -> None:
         self.host = host
-        self.tables = _allocate(host)
+        self.level = level
+        self.tables = _allocate(host, level)
 
     # Growing, keeping ----------------------------------------------------------------------------
 
     def grow(self) -> None:
-        """Double the pool of buckets."""
-        ports = np.zeros(2 * len(self.tables.ports), PORT_TABLE)
-        ports[: len(self.tables.ports)] = self.tables.ports
-        self.tables = self.tables._replace(ports=ports)
+        """Make room for the operation that asked for it: in the pool, among the edges."""
+        tables = self.tables
+        host = tables.host[0]
+        if int(host["buckets_used"]) * BUCKET_PORTS == len(tables.ports):
+            kept = {name: getattr(tables, name) for name in POOL}
+            doubled: dict[str, Any] = {
+                n: _doubled(a) for n, a in kept.items() if len(a) == len(tables.ports)
+            }
+            self.tables = tables._replace(**doubled)
+        if len(tables.edges) - int(host["edges_used"]) < EDGES_SPARE:
+            summed = sum_edges(tables.edges[: int(host["edges_used"])])
+            room = np.zeros(max(4 * EDGES_SPARE, 2 * len(summed)), EDGE)
+            room[: len(summed)] = summed
+            host["edges_used"] = len(summed)
+            self.tables = self.tables._replace(edges=room)
 
     def snapshot(self) -> dict[str, Array]:
         """Copy all tables, by name."""
-        return {name: table.copy() for name, table in self.tables._asdict().items()}
+        return {name: table.copy() for name, table in self._arrays()}
 
     def restore(self, snapshot: Mapping[str, Array]) -> None:
         """Put back what :meth:`snapshot` copied, of this host."""
-        self.tables = Tables(**{name: snapshot[name].copy() for name in Tables._fields})
+        arrays: dict[str, Any] = {name: snapshot[name].copy() for name, _ in self._arrays()}
+        self.tables = self.tables._replace(**arrays)
 
     @property
     def nbytes(self) -> int:
         """Bytes that the tables take."""
-        return sum(table.nbytes for table in self.tables)
+        return sum(table.nbytes for _, table in self._arrays())
+
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
+        """Yield name and table of all that is one: level is not."""
+        return ((name, table) for name, table in self.tables._asdict().items() if name != "level")
 
     # Frames --------------------------------------------------------------------------------------
 
@@ -207,7 +247,48 @@ class State:
         return dom, np.arange(len(dom)) - (np.cumsum(counts) - counts)[dom]
 
 
-def _allocate(host: Host) -> Tables:
+def _doubled(table: Array) -> Array:
+    """Return a table of twice the length, the second half zero."""
+    longer = np.zeros(2 * len(table), table.dtype)
+    longer[: len(table)] = table
+    return longer
+
+
+def sum_edges(edges: Array) -> Array:
+    """Sum up edges of the same domains, in order."""
+    key = edges["dom"].astype(np.uint64) << np.uint64(32) | edges["target"]
+    keys, group = np.unique(key, return_inverse=True)
+    summed = np.zeros(len(keys), EDGE)
+    summed["dom"] = keys >> np.uint64(32)
+    summed["target"] = keys & np.uint64(0xFFFFFFFF)
+    for name in ("raised", "coalesced"):
+        np.add.at(summed[name], group, edges[name])
+    return summed
+
+
+def _allocate_stats(host: Host, level: int, pool: int) -> dict[str, Array]:
+    """Make the tables of the statistics, of length 1 where the level does not keep them."""
+    domains = len(host) if level else 1
+    ports = pool if level == PORT_LEVEL else 1
+    groups = min(domains, TIMELINE_GROUPS)
+    slots = np.zeros(TALLY_ERRNOS, np.uint8)
+    slots[[int(errno) for errno in abi.Errno]] = np.arange(1, len(abi.Errno) + 1)
+    shape = (len(OPERATION_SLOTS), len(abi.Errno) + 1, domains + 1) if level else (1, 1, 1)
+    return {
+        "since": np.zeros(pool if level else 1, np.uint64),
+        "port_stats": np.zeros(ports, PORT_STATS),
+        "vcpu_stats": np.zeros(int(host.domains["vcpus"].sum()) if level else 1, VCPU_STATS),
+        "domain_stats": np.zeros(domains, DOMAIN_STATS),
+        "operations": np.zeros(shape, OPERATION_STATS),
+        "errno_slots": slots,
+        "timeline": np.zeros((TIMELINE_BINS if level else 1, groups), TIMELINE),
+        "latency": np.zeros((len(LATENCY_TYPES), LATENCY_BINS), np.int64),
+        "latency_groups": np.zeros((groups if level == PORT_LEVEL else 1, LATENCY_BINS), np.int64),
+        "edges": np.zeros(4 * EDGES_SPARE if level == PORT_LEVEL else 1, EDGE),
+    }
+
+
+def _allocate(host: Host, level: int) -> Tables:
     """Make the tables of a host whose living domains have just been created."""
     count = len(host)
     config = host.domains
@@ -234,8 +315,12 @@ def _allocate(host: Host) -> Tables:
 
     row = np.zeros(1, HOST_TABLE)
     row["buckets_used"] = alive.sum() + 1
+    row["level"] = level
+    row["bin_shift"] = FIRST_BIN_SHIFT
+    row["group_shift"] = max(0, (count - 1).bit_length() - TIMELINE_GROUPS.bit_length() + 1)
     profile = abi.PROFILES[host.profile]
     return Tables(
+        level=np.int64(level) if level else None,
         host=row,
         domains=domains,
         vcpus=np.zeros(int(vcpus.sum()), VCPU_TABLE),
@@ -249,4 +334,5 @@ def _allocate(host: Host) -> Tables:
         done=np.zeros(TALLY_OPS, np.int64),
         failed=np.zeros((TALLY_OPS, TALLY_ERRNOS), np.int64),
         effects=np.zeros(TALLY_EFFECTS, np.int64),
+        **_allocate_stats(host, level, len(ports)),
     )

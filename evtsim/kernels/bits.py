@@ -29,6 +29,16 @@ def trailing_zeros(typingctx, word):
 
 
 @intrinsic
+def leading_zeros(typingctx, word):
+    """Return how many zeros stand before the highest set bit of a uint64 that is not 0."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
 def count_ones(typingctx, word):
     """Return how many bits of a uint64 are set, as int64."""
 

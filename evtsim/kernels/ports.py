@@ -10,8 +10,9 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.dtypes import XEN_HERE, XEN_PEER
-from evtsim.kernels import two_level
+from evtsim.kernels import stats, two_level
 
+pool_index = two_level.pool_index
 set_pending = two_level.set_pending
 clear_pending = two_level.clear_pending
 
@@ -46,12 +47,6 @@ NR_VIRQS = abi.NR_VIRQS
 
 
 # Looking up --------------------------------------------------------------------------------------
-
-
-@hot
-def pool_index(tables, dom, port):
-    """Return where in the pool a port below the ABI's limit lies."""
-    return (np.int64(tables.buckets[port >> 7, dom]) << 7) + (port & 127)
 
 
 @hot
@@ -146,6 +141,7 @@ def clear_port(tables, index):
 def give(tables, dom, port):
     """Hand a FREE port back as the result, for the caller to occupy; the pool's index."""
     tables.result[0]["port"] = port
+    stats.on_occupied(tables, dom)
     return pool_index(tables, dom, port)
 
 
@@ -185,8 +181,12 @@ def close_port(tables, dom, port):
         forget_virq(tables, dom, port)
     elif p["state"] == PIRQ:
         tables.pirqs[np.int64(tables.domains[dom]["first_pirq"]) + p["remote_port"]] = 0
+    elif p["state"] == IPI:
+        stats.settle(tables, dom, index, dom, index)
     elif p["state"] == INTERDOMAIN:
         peer = tables.ports[p["peer"]]
+        stats.settle(tables, dom, index, np.int64(p["remote_dom"]), np.int64(p["peer"]))
+        stats.settle(tables, np.int64(p["remote_dom"]), np.int64(p["peer"]), dom, index)
         peer["state"] = UNBOUND
         peer["peer"] = 0
         peer["remote_dom"] = dom
@@ -195,6 +195,7 @@ def close_port(tables, dom, port):
         peer["xen"] &= XEN_HERE
     clear_pending(tables, dom, port)
     clear_port(tables, index)
+    stats.on_freed(tables, dom)
     domain = tables.domains[dom]
     domain["free_hint"] = min(np.int64(domain["free_hint"]), port)
 
@@ -205,7 +206,9 @@ def notify(tables, dom, port):
     p = tables.ports[pool_index(tables, dom, port)]
     result = tables.result[0]
     result["port"] = port
-    result["effects"] = set_pending(tables, dom, np.int64(p["notify_vcpu"]), port)
+    result["effects"] = set_pending(
+        tables, dom, np.int64(p["notify_vcpu"]), port, pool_index(tables, dom, port)
+    )
 
 
 # Hypercalls --------------------------------------------------------------------------------------
@@ -247,6 +250,8 @@ def bind_interdomain(tables, dom, named, remote_port):
     connect(tables, index, peer, remote_dom, remote_port)
     connect(tables, peer, index, dom, port)
     notify(tables, dom, port)
+    stats.begin_channel(tables, index)
+    stats.begin_channel(tables, peer)
     return 0
 
 
@@ -302,7 +307,9 @@ def bind_ipi(tables, dom, vcpu):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    p = tables.ports[give(tables, dom, port)]
+    index = give(tables, dom, port)
+    stats.begin_channel(tables, index)
+    p = tables.ports[index]
     p["state"] = IPI
     p["notify_vcpu"] = vcpu
     return 0
@@ -325,19 +332,25 @@ def send(tables, dom, port):
     """evtchn_send; the effects or -EINVAL, since it cannot have both."""
     if not is_valid(tables, dom, port):
         return -EINVAL
-    p = tables.ports[pool_index(tables, dom, port)]
+    index = pool_index(tables, dom, port)
+    p = tables.ports[index]
+    if p["xen"] & XEN_HERE:
+        return -EINVAL
     if p["xen"]:
-        return -EINVAL if p["xen"] & XEN_HERE else XEN
+        stats.on_to_xen(tables, index)
+        return XEN
     if p["state"] == INTERDOMAIN:
         return set_pending(
             tables,
             np.int64(p["remote_dom"]),
             np.int64(p["peer_vcpu"]),
             np.int64(p["remote_port"]),
+            np.int64(p["peer"]),
         )
     if p["state"] == IPI:
-        return set_pending(tables, dom, np.int64(p["notify_vcpu"]), port)
+        return set_pending(tables, dom, np.int64(p["notify_vcpu"]), port, index)
     if p["state"] == UNBOUND:
+        stats.on_dropped(tables, index)
         return DROPPED
     return -EINVAL
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import entry, hot, kernel
-from evtsim.dtypes import TALLY_OPS
-from evtsim.kernels import around, ports, two_level
+from evtsim.dtypes import EDGES_SPARE, TALLY_OPS
+from evtsim.kernels import around, ports, stats, two_level
 from evtsim.kernels.bits import prefetch
 
 # Operations by name, as numba wants constants.
@@ -155,6 +155,17 @@ def gives_result(op):
 
 
 @kernel
+def has_room(tables):
+    """Tell whether any operation may start: with a bucket to spare, and edges."""
+    host = tables.host[0]
+    if host["buckets_used"] << 7 == len(tables.ports):
+        return False
+    if tables.level is None or host["level"] != stats.PORT_LEVEL:
+        return True
+    return len(tables.edges) - host["edges_used"] >= EDGES_SPARE
+
+
+@kernel
 def apply(tables, trace, outcome, i):
     """Apply any record; False if it needs a bucket that the pool does not have."""
     dom = np.int64(trace.dom[i])
@@ -169,7 +180,7 @@ def apply(tables, trace, outcome, i):
     result["effects"] = 0
     rc = may_start(tables, dom, vcpu, op, flags)
     if rc == 0:
-        if tables.host[0]["buckets_used"] << 7 == len(tables.ports):
+        if not has_room(tables):
             return False
         rc = operate(tables, dom, vcpu, op, np.int64(trace.arg0[i]), np.int64(trace.arg1[i]))
         if rc == 0 and flags & FAULT_OUT and op < FIRST_NON_HYPERCALL and gives_result(op):
@@ -184,6 +195,7 @@ def apply(tables, trace, outcome, i):
     else:
         outcome.rc[i] = rc
         tables.failed[row, -rc] += 1
+    stats.record(tables, dom, op, rc)
     outcome.effects[i] = result["effects"]
     tables.effects[result["effects"]] += 1
     return True
@@ -218,10 +230,12 @@ def apply_quickly(tables, trace, outcome, i):
         outcome.rc[i] = answer
         tables.failed[op, -answer] += 1
         tables.effects[0] += 1
+        stats.record(tables, dom, op, answer)
     else:
         outcome.effects[i] = answer
         tables.done[op] += 1
         tables.effects[np.uint64(answer)] += 1
+        stats.record(tables, dom, op, 0)
     return True
 
 
@@ -231,6 +245,8 @@ def loop(tables, trace, outcome, start, stop, prefetching):
     for record in range(start, stop):
         if prefetching:
             look_ahead(tables, trace, record, stop)
+        if tables.level is not None:
+            stats.tick(tables, trace.ts[np.uint64(record)])
         i = np.uint64(record)  # such an index needs no test for counting from the end
         if not apply_quickly(tables, trace, outcome, i) and not apply(tables, trace, outcome, i):
             return record

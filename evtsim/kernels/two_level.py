@@ -8,6 +8,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
+from evtsim.kernels import stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, trailing_zeros
 
@@ -22,6 +23,12 @@ EINVAL = int(abi.Errno.EINVAL)
 
 
 @hot
+def pool_index(tables, dom, port):
+    """Return where in the pool a port below the ABI's limit lies."""
+    return (np.int64(tables.buckets[port >> 7, dom]) << 7) + (port & 127)
+
+
+@hot
 def select(tables, dom, row, selector):
     """Set a selector bit of a vcpu's and mark the vcpu; the effects."""
     tables.vcpus[row]["pending_sel"] |= selector
@@ -29,15 +36,20 @@ def select(tables, dom, row, selector):
 
 
 @hot
-def set_pending(tables, dom, vcpu, port):
-    """Notify a valid port of a living domain on a vcpu; the effects (evtchn_set_pending)."""
+def set_pending(tables, dom, vcpu, port, index):
+    """Notify a valid port of a living domain on a vcpu; the effects (evtchn_set_pending).
+
+    `index` is the port's in the pool.
+    """
     word = tables.shared[port >> 6, dom]
     flag = bit(port & 63)
     if word["pending"] & flag:
+        stats.on_coalesced(tables, dom, index)
         return COALESCED
     word["pending"] |= flag
     domain = tables.domains[dom]
     effects = SET
+    stats.on_set(tables, dom, index, (word["mask"] & flag) != ZERO)
     if word["mask"] & flag:
         effects |= MASKED
     else:
@@ -59,13 +71,21 @@ def is_pending(tables, dom, port):
 @kernel
 def clear_pending(tables, dom, port):
     """Clear the port's pending bit and nothing else."""
-    tables.shared[port >> 6, dom]["pending"] &= ~bit(port & 63)
+    word = tables.shared[port >> 6, dom]
+    flag = bit(port & 63)
+    if word["pending"] & flag:
+        word["pending"] &= ~flag
+        stats.on_cleared(tables, dom, pool_index(tables, dom, port), (word["mask"] & flag) != ZERO)
 
 
 @hot
 def set_mask(tables, dom, port):
     """Set the port's mask bit and nothing else."""
-    tables.shared[port >> 6, dom]["mask"] |= bit(port & 63)
+    word = tables.shared[port >> 6, dom]
+    flag = bit(port & 63)
+    if word["pending"] & ~word["mask"] & flag:
+        stats.on_masked(tables, pool_index(tables, dom, port))
+    word["mask"] |= flag
 
 
 @hot
@@ -78,6 +98,7 @@ def unmask(tables, dom, vcpu, port):
     word["mask"] &= ~flag
     if not word["pending"] & flag:
         return 0
+    stats.on_unmasked(tables, pool_index(tables, dom, port))
     domain = tables.domains[dom]
     row = np.int64(domain["first_vcpu"]) + vcpu
     selector = bit(port >> domain["word_shift"])
@@ -111,6 +132,15 @@ def on_vcpu(tables, dom, vcpu, first, waiting):
     return waiting
 
 
+@kernel
+def count_delivered(tables, dom, first, taken):
+    """Count the events taken, of ports from `first` on."""
+    base = pool_index(tables, dom, first)
+    while taken:
+        stats.on_delivered(tables, dom, base + trailing_zeros(taken))
+        taken &= taken - ONE
+
+
 @hot
 def upcall(tables, dom, vcpu):
     """Run the guest's handler on a vcpu: words by the selector, low to high; the number delivered.
@@ -118,8 +148,10 @@ def upcall(tables, dom, vcpu):
     Does nothing with upcalls masked or none pending.
     """
     domain = tables.domains[dom]
-    v = tables.vcpus[np.int64(domain["first_vcpu"]) + vcpu]
+    row = np.int64(domain["first_vcpu"]) + vcpu
+    v = tables.vcpus[row]
     if v["upcall_mask"] or not v["upcall_pending"]:
+        stats.on_upcall(tables, row, False, 0)
         return 0
     v["upcall_pending"] = 0
     selector = v["pending_sel"]
@@ -136,5 +168,8 @@ def upcall(tables, dom, vcpu):
         taken = on_vcpu(tables, dom, vcpu, first & ~63, waiting)
         word["pending"] &= ~taken
         delivered += count_ones(taken)
+        if tables.level is not None:
+            count_delivered(tables, dom, first & ~63, taken)
     tables.host[0]["delivered"] += delivered
+    stats.on_upcall(tables, row, True, delivered)
     return delivered

@@ -7,6 +7,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
+from evtsim.kernels import stats
 
 KICK = int(abi.Effect.KICK)
 POLL_WAKE = int(abi.Effect.POLL_WAKE)
@@ -34,6 +35,7 @@ def unblock(tables, dom, row):
     if not v["blocked"]:
         return 0
     v["blocked"] = 0
+    stats.on_poll_wake(tables, row)
     return POLL_WAKE
 
 
@@ -44,6 +46,7 @@ def mark_pending(tables, dom, row):
     if v["upcall_pending"]:
         return 0
     v["upcall_pending"] = 1
+    stats.on_kick(tables, dom, row)
     return KICK | unblock(tables, dom, row)
 
 

@@ -1,0 +1,341 @@
+"""Statistics, counted where it happens; nothing here changes what is simulated.
+
+Without a level, kernels are compiled without any of this. Level 1 keeps what belongs to vcpus,
+domains and the host, and when each pending bit was set. Level 2 adds counts per port. A port's
+sends are not counted one by one: each is a notification of its peer, and what the peer got since
+they were connected is settled when they part, or when somebody looks.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import hot, kernel
+from evtsim.dtypes import TIMELINE_BINS, XEN_HERE
+from evtsim.kernels.bits import leading_zeros
+
+PORT_LEVEL = 2
+
+FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
+CREATE_DOMAIN = int(abi.Op.CREATE_DOMAIN)
+RESET_CONT = int(abi.Op.RESET_CONT)
+PIRQ = int(abi.PortState.PIRQ)
+VIRQ = int(abi.PortState.VIRQ)
+IPI = int(abi.PortState.IPI)
+
+
+# Time --------------------------------------------------------------------------------------------
+
+
+@hot
+def tick(tables, ts):
+    """Let it be ts (uint64, ns): what follows happens now."""
+    host = tables.host[0]
+    if not host["started"]:
+        host["started"] = 1
+        host["first_ts"] = ts
+    host["now"] = ts
+    shift = host["bin_shift"]
+    place = np.int64((ts >> shift) - (host["first_ts"] >> shift))
+    if place >= TIMELINE_BINS:
+        place = widen(tables, ts)
+    host["bin"] = place
+
+
+@kernel
+def widen(tables, ts):
+    """Merge neighbouring bins until ts has one; its number.
+
+    Bins begin at multiples of their width, so that where they lie does not depend on what
+    came when.
+    """
+    host = tables.host[0]
+    while True:
+        shift = host["bin_shift"]
+        first = host["first_ts"] >> shift
+        if (ts >> shift) - first < np.uint64(TIMELINE_BINS):
+            return np.int64((ts >> shift) - first)
+        odd = np.int64(first & np.uint64(1))
+        for place in range(TIMELINE_BINS):
+            into = (place + odd) >> 1
+            for group in range(tables.timeline.shape[1]):
+                add_and_clear(tables.timeline, into, place, group)
+        host["bin_shift"] = shift + np.uint64(1)
+
+
+@kernel
+def add_and_clear(timeline, into, place, group):
+    """Move the counts of one bin to another."""
+    if into == place:
+        return
+    a = timeline[into, group]
+    b = timeline[place, group]
+    a["hypercalls"] += b["hypercalls"]
+    a["errors"] += b["errors"]
+    a["set"] += b["set"]
+    a["coalesced"] += b["coalesced"]
+    a["masked"] += b["masked"]
+    a["delivered"] += b["delivered"]
+    a["cleared"] += b["cleared"]
+    a["kicks"] += b["kicks"]
+    b["hypercalls"] = 0
+    b["errors"] = 0
+    b["set"] = 0
+    b["coalesced"] = 0
+    b["masked"] = 0
+    b["delivered"] = 0
+    b["cleared"] = 0
+    b["kicks"] = 0
+
+
+@hot
+def bin_now(tables, dom):
+    """Return the timeline's row of now and the domain's group, by reference."""
+    host = tables.host[0]
+    return tables.timeline[np.uint64(host["bin"]), np.uint64(dom >> host["group_shift"])]
+
+
+# Records -----------------------------------------------------------------------------------------
+
+
+@hot
+def record(tables, dom, op, rc):
+    """Count a record by caller, operation and answer."""
+    if tables.level is None:
+        return
+    host = tables.host[0]
+    slot = op
+    if op >= FIRST_NON_HYPERCALL:
+        slot = op - FIRST_NON_HYPERCALL + RESET_CONT + 1
+    if op > CREATE_DOMAIN or RESET_CONT < op < FIRST_NON_HYPERCALL:
+        slot = tables.operations.shape[0] - 1
+    configured = dom < len(tables.domains)
+    row = tables.operations[
+        np.uint64(slot),
+        np.uint64(tables.errno_slots[np.uint64(-rc)]),
+        np.uint64(dom if configured else len(tables.domains)),
+    ]
+    if row["records"] == 0:
+        row["first_ts"] = host["now"]
+    row["records"] += 1
+    if configured:
+        now = bin_now(tables, dom)
+        if op < FIRST_NON_HYPERCALL:
+            now["hypercalls"] += 1
+        if rc:
+            now["errors"] += 1
+
+
+# Pending bits ------------------------------------------------------------------------------------
+
+
+@hot
+def on_coalesced(tables, dom, index):
+    """Count a notification that found the bit set."""
+    if tables.level is None:
+        return
+    bin_now(tables, dom)["coalesced"] += 1
+    if tables.host[0]["level"] == PORT_LEVEL:
+        port = tables.port_stats[np.uint64(index)]
+        port["raised"] += 1
+        port["coalesced"] += 1
+
+
+@hot
+def on_set(tables, dom, index, masked):
+    """Count a notification that set the bit."""
+    if tables.level is None:
+        return
+    host = tables.host[0]
+    tables.since[np.uint64(index)] = host["now"]
+    now = bin_now(tables, dom)
+    now["set"] += 1
+    domain = tables.domain_stats[dom]
+    domain["pending"] += 1
+    domain["pending_peak"] = max(domain["pending_peak"], domain["pending"])
+    if masked:
+        now["masked"] += 1
+    if host["level"] == PORT_LEVEL:
+        port = tables.port_stats[np.uint64(index)]
+        port["raised"] += 1
+        port["set"] += 1
+        if masked:
+            port["masked"] += 1
+            port["masked_since"] = host["now"]
+
+
+@hot
+def latency_bin(ns):
+    """Return the histogram's bin of a uint64: 32 to an octave, exact below 64."""
+    if ns < np.uint64(32):
+        return np.int64(ns)
+    octave = 58 - leading_zeros(ns)  # 0 for 32 to 63
+    return (octave + 1) * 32 + np.int64((ns >> np.uint64(octave)) & np.uint64(31))
+
+
+@hot
+def channel_type(state):
+    """Return the row of a port's type in the histogram; UNBOUND counts as interdomain."""
+    if state == IPI:
+        return 3
+    if state == VIRQ:
+        return 2
+    return 1 if state == PIRQ else 0
+
+
+@kernel
+def on_delivered(tables, dom, index):
+    """Count an event that reached its handler."""
+    host = tables.host[0]
+    latency = host["now"] - tables.since[index]
+    place = latency_bin(latency)
+    tables.latency[channel_type(tables.ports[index]["state"]), place] += 1
+    bin_now(tables, dom)["delivered"] += 1
+    tables.domain_stats[dom]["pending"] -= 1
+    if host["level"] != PORT_LEVEL:
+        return
+    tables.latency_groups[dom >> host["group_shift"], place] += 1
+    port = tables.port_stats[index]
+    if port["delivered"]:
+        gap = host["now"] - port["last_delivered"]
+        port["longest_gap"] = max(port["longest_gap"], gap)
+    port["last_delivered"] = host["now"]
+    port["delivered"] += 1
+    port["pending_ns"] += latency
+    port["latency_sum"] += latency
+    port["latency_max"] = max(port["latency_max"], latency)
+
+
+@kernel
+def on_cleared(tables, dom, index, masked):
+    """Count a pending bit that went without a delivery."""
+    if tables.level is None:
+        return
+    host = tables.host[0]
+    bin_now(tables, dom)["cleared"] += 1
+    tables.domain_stats[dom]["pending"] -= 1
+    if host["level"] == PORT_LEVEL:
+        port = tables.port_stats[index]
+        port["cleared"] += 1
+        port["pending_ns"] += host["now"] - tables.since[index]
+        if masked:
+            port["masked_ns"] += host["now"] - port["masked_since"]
+
+
+@kernel
+def on_masked(tables, index):
+    """Note when a pending port was masked."""
+    if tables.level is None:
+        return
+    host = tables.host[0]
+    if host["level"] == PORT_LEVEL:
+        tables.port_stats[index]["masked_since"] = host["now"]
+
+
+@kernel
+def on_unmasked(tables, index):
+    """Count how long a pending port was masked."""
+    if tables.level is None:
+        return
+    host = tables.host[0]
+    if host["level"] == PORT_LEVEL:
+        port = tables.port_stats[index]
+        port["masked_ns"] += host["now"] - port["masked_since"]
+
+
+# Life cycle --------------------------------------------------------------------------------------
+
+
+@kernel
+def on_occupied(tables, dom):
+    """Count a port in use."""
+    if tables.level is not None:
+        domain = tables.domain_stats[dom]
+        domain["in_use"] += 1
+        domain["in_use_peak"] = max(domain["in_use_peak"], domain["in_use"])
+
+
+@kernel
+def on_freed(tables, dom):
+    """Count a port no longer in use."""
+    if tables.level is not None:
+        tables.domain_stats[dom]["in_use"] -= 1
+
+
+@kernel
+def begin_channel(tables, peer):
+    """Let sends to a port count from here on."""
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        port = tables.port_stats[peer]
+        port["raised_before"] = port["raised"]
+        port["coalesced_before"] = port["coalesced"]
+
+
+@kernel
+def settle(tables, dom, index, target, peer):
+    """Book what port `index` of `dom` sent to port `peer` of `target` since they were connected."""
+    if tables.level is None:
+        return
+    host = tables.host[0]
+    if host["level"] != PORT_LEVEL:
+        return
+    port = tables.port_stats[peer]
+    raised = port["raised"] - port["raised_before"]
+    if raised == 0:
+        return
+    if not tables.ports[index]["xen"] & XEN_HERE:
+        tables.port_stats[index]["sends"] += raised
+    edge = tables.edges[host["edges_used"]]
+    host["edges_used"] += 1
+    edge["dom"] = dom
+    edge["target"] = target
+    edge["raised"] = raised
+    edge["coalesced"] = port["coalesced"] - port["coalesced_before"]
+    begin_channel(tables, peer)
+
+
+@hot
+def on_dropped(tables, index):
+    """Count a send on an unbound port."""
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        tables.port_stats[np.uint64(index)]["dropped"] += 1
+
+
+@hot
+def on_to_xen(tables, index):
+    """Count a send to a port that Xen consumes."""
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        tables.port_stats[np.uint64(index)]["to_xen"] += 1
+
+
+# Vcpus -------------------------------------------------------------------------------------------
+
+
+@hot
+def on_kick(tables, dom, row):
+    """Count an upcall_pending that went from 0 to 1."""
+    if tables.level is not None:
+        tables.vcpu_stats[row]["kicks"] += 1
+        bin_now(tables, dom)["kicks"] += 1
+
+
+@kernel
+def on_poll_wake(tables, row):
+    """Count a poller that was unblocked."""
+    if tables.level is not None:
+        tables.vcpu_stats[row]["poll_wakes"] += 1
+
+
+@hot
+def on_upcall(tables, row, found, delivered):
+    """Count an upcall record: whether it found something to do, and how much."""
+    if tables.level is None:
+        return
+    v = tables.vcpu_stats[row]
+    if not found:
+        v["ignored_upcalls"] += 1
+        return
+    v["upcalls"] += 1
+    v["delivered"] += delivered
+    v["largest_batch"] = max(v["largest_batch"], delivered)
+    if delivered == 0:
+        v["spurious"] += 1

@@ -1,0 +1,324 @@
+"""What the kernels counted, as frames. docs/statistics.md documents every column.
+
+A frame shows things as they are at the last record: what is still going on (a bit that is
+pending, a channel that is open) is counted up to then, without touching the tables.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evtsim import abi
+from evtsim.dtypes import (
+    BUCKET_PORTS,
+    BUCKET_SHIFT,
+    EDGE,
+    LATENCY_TYPES,
+    TIMELINE,
+    XEN_HERE,
+    Array,
+)
+from evtsim.errors import EvtsimError
+from evtsim.frames import errno_names, op_names, state_names
+from evtsim.state import OPERATION_SLOTS, PORT_LEVEL, State, sum_edges
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
+
+
+def require(state: State, level: int, what: str) -> None:
+    """Raise an EvtsimError that names the option if statistics of a level were not kept."""
+    if state.level < level:
+        option = "'port'" if level == PORT_LEVEL else "'domain' or 'port'"
+        raise EvtsimError(f"{what}: not counted in this run (stats={option} counts them)")
+
+
+def ports(state: State) -> pd.DataFrame:
+    """Return a row for every port that ever was valid."""
+    import pandas as pd
+
+    require(state, PORT_LEVEL, "ports")
+    dom, port, index = _pool(state)
+    counts = state.tables.port_stats[index]
+    pending, mask = _bits(state, dom, port)
+    now = state.tables.host["now"][0]
+    since = np.where(pending, now - state.tables.since[index], 0)
+    masked = np.where(pending & mask, now - counts["masked_since"], 0)
+    states = state.tables.ports["state"][index]
+    return pd.DataFrame(
+        {
+            "dom": dom,
+            "port": port,
+            "state": states,
+            "state_name": state_names(states),
+            "sends": _sends(state)[index] + counts["dropped"] + counts["to_xen"],
+            "dropped": counts["dropped"],
+            "to_xen": counts["to_xen"],
+            "raised": counts["raised"],
+            "set": counts["set"],
+            "coalesced": counts["coalesced"],
+            "masked": counts["masked"],
+            "delivered": counts["delivered"],
+            "cleared": counts["cleared"],
+            "saved": np.zeros(len(index), np.int64),
+            "no_control_block": np.zeros(len(index), np.int64),
+            "outstanding": pending.astype(np.int64),
+            "pending_ns": (counts["pending_ns"] + since).astype(np.int64),
+            "masked_ns": (counts["masked_ns"] + masked).astype(np.int64),
+            "latency_sum": counts["latency_sum"].astype(np.int64),
+            "latency_max": counts["latency_max"].astype(np.int64),
+            "longest_gap": counts["longest_gap"].astype(np.int64),
+        }
+    )
+
+
+def vcpus(state: State) -> pd.DataFrame:
+    """Return a row for every configured vcpu."""
+    import pandas as pd
+
+    require(state, 1, "vcpus")
+    configured = state.tables.domains["nr_vcpus"]
+    dom = np.repeat(np.arange(len(configured)), configured)
+    vcpu = np.arange(len(dom)) - state.tables.domains["first_vcpu"][dom]
+    stats = state.tables.vcpu_stats
+    return pd.DataFrame(
+        {"dom": dom, "vcpu": vcpu} | {name: stats[name] for name in stats.dtype.names or ()}
+    )
+
+
+def domains(state: State) -> pd.DataFrame:
+    """Return a row for every configured domain."""
+    import pandas as pd
+
+    require(state, 1, "domains")
+    counts = state.tables.operations["records"][:, :, :-1]
+    hypercalls = [op < abi.FIRST_NON_HYPERCALL for op in OPERATION_SLOTS]
+    stats = state.tables.domain_stats
+    return pd.DataFrame(
+        {
+            "dom": np.arange(len(state.host)),
+            "alive": state.tables.domains["alive"],
+            "hypercalls": counts[hypercalls].sum(axis=(0, 1)),
+            "errors": counts[:, 1:].sum(axis=(0, 1)),
+            "in_use": stats["in_use"],
+            "in_use_peak": stats["in_use_peak"],
+            "limit": state.tables.domains["max_ports"],
+            "pending": stats["pending"],
+            "pending_peak": stats["pending_peak"],
+        }
+    )
+
+
+def operations(state: State) -> pd.DataFrame:
+    """Return a row for every caller, operation and answer that occurred."""
+    import pandas as pd
+
+    require(state, 1, "operations")
+    table = state.tables.operations
+    slot, errno, dom = np.nonzero(table["records"])
+    rows = table[slot, errno, dom]
+    op = np.array([int(op) for op in OPERATION_SLOTS])[slot]
+    rc = -np.array([0, *(int(errno) for errno in abi.Errno)])[errno]
+    frame = pd.DataFrame(
+        {
+            "dom": np.where(dom == len(state.host), -1, dom),
+            "op": op,
+            "op_name": op_names(op),
+            "rc": rc,
+            "errno_name": errno_names(rc),
+            "records": rows["records"],
+            "first_ts": rows["first_ts"],
+        }
+    )
+    return frame.sort_values(["dom", "op", "rc"], ignore_index=True)
+
+
+def timeline(state: State) -> pd.DataFrame:
+    """Return a row for every bin of the host (group -1) and of every group of domains."""
+    import pandas as pd
+
+    require(state, 1, "timeline")
+    host = state.tables.host[0]
+    shift = int(host["bin_shift"])
+    used = int(host["bin"]) + 1 if host["started"] else 0
+    bins = state.tables.timeline[:used]
+    groups = bins.shape[1]
+    start = ((int(host["first_ts"]) >> shift) + np.arange(used, dtype=np.uint64)) << np.uint64(
+        shift
+    )
+    first, last = _group_bounds(state, groups)
+    names = TIMELINE.names or ()
+    whole = {name: bins[name].sum(axis=1) for name in names}
+    each = {name: bins[name].T.reshape(-1) for name in names}
+    return pd.DataFrame(
+        {
+            "start_ns": np.concatenate([start, np.tile(start, groups)]),
+            "width_ns": 1 << shift,
+            "group": np.concatenate([np.full(used, -1), np.repeat(np.arange(groups), used)]),
+            "first_dom": np.concatenate([np.zeros(used, np.int64), np.repeat(first, used)]),
+            "last_dom": np.concatenate([np.full(used, len(state.host) - 1), np.repeat(last, used)]),
+            **{name: np.concatenate([whole[name], each[name]]) for name in names},
+        }
+    )
+
+
+def latency(state: State) -> pd.DataFrame:
+    """Return the non-empty bins of the latency histograms, by type and by group of domains."""
+    import pandas as pd
+
+    require(state, 1, "latency")
+    kind, place = np.nonzero(state.tables.latency)
+    low, high = latency_bounds(place)
+    by_type = pd.DataFrame(
+        {
+            "type": np.array(LATENCY_TYPES)[kind],
+            "first_dom": 0,
+            "last_dom": len(state.host) - 1,
+            "low_ns": low,
+            "high_ns": high,
+            "events": state.tables.latency[kind, place],
+        }
+    )
+    if state.level < PORT_LEVEL:
+        return by_type
+    groups = state.tables.latency_groups
+    group, place = np.nonzero(groups)
+    low, high = latency_bounds(place)
+    first, last = _group_bounds(state, len(groups))
+    by_group = pd.DataFrame(
+        {
+            "type": "all",
+            "first_dom": first[group],
+            "last_dom": last[group],
+            "low_ns": low,
+            "high_ns": high,
+            "events": groups[group, place],
+        }
+    )
+    return pd.concat([by_type, by_group], ignore_index=True)
+
+
+def edges(state: State) -> pd.DataFrame:
+    """Return a row for every pair of domains of which one notified the other."""
+    import pandas as pd
+
+    require(state, PORT_LEVEL, "edges")
+    booked = state.tables.edges[: int(state.tables.host["edges_used"][0])]
+    summed = sum_edges(np.concatenate([booked, _open_edges(state)]))
+    return pd.DataFrame({name: summed[name].astype(np.int64) for name in EDGE.names or ()})
+
+
+# Latency -----------------------------------------------------------------------------------------
+
+
+def latency_bounds(place: Array) -> tuple[Array, Array]:
+    """Return the lowest and highest ns that a bin of the histogram holds."""
+    octave = np.maximum(place // 32 - 1, 0)
+    low = np.where(place < 32, place, (32 + place % 32) << octave)
+    return low, low + (np.int64(1) << octave) - 1
+
+
+def quantiles(counts: Array, largest: int) -> dict[str, int]:
+    """Return latency quantiles of a histogram, in ns: the highest value of the bin each is in.
+
+    Parameters
+    ----------
+    counts : ndarray of int64
+        (LATENCY_BINS,).
+    largest : int
+        The largest latency seen, or the histogram's highest; no quantile lies above it.
+    """
+    total = int(counts.sum())
+    if total == 0:
+        return dict.fromkeys(QUANTILES, 0)
+    rank = np.ceil(np.array(list(QUANTILES.values())) * total)
+    place = np.searchsorted(np.cumsum(counts), rank)
+    _, high = latency_bounds(place)
+    return {n: min(int(h), largest) for n, h in zip(QUANTILES, high, strict=True)}
+
+
+def highest(counts: Array) -> int:
+    """Return the highest ns of the last bin that is not empty."""
+    filled = np.flatnonzero(counts)
+    return int(latency_bounds(filled[-1:])[1][0]) if len(filled) else 0
+
+
+def by_type(state: State) -> list[dict[str, int | str]]:
+    """Return delivered events and latency quantiles for every type of channel that had any."""
+    rows: list[dict[str, int | str]] = []
+    for name, counts in zip(LATENCY_TYPES, state.tables.latency, strict=True):
+        if counts.any():
+            largest = highest(counts)
+            events = int(counts.sum())
+            rows.append(
+                {"type": name, "delivered": events, **quantiles(counts, largest), "max": largest}
+            )
+    return rows
+
+
+# Helpers -----------------------------------------------------------------------------------------
+
+
+def _pool(state: State) -> tuple[Array, Array, Array]:
+    """Return domain, port and pool index of every port that ever was valid, in order."""
+    dom, bucket = np.nonzero(state.tables.buckets.T)
+    number = state.tables.buckets[bucket, dom].astype(np.int64)
+    within = np.arange(BUCKET_PORTS)
+    index = ((number << BUCKET_SHIFT)[:, None] + within).reshape(-1)
+    port = ((bucket << BUCKET_SHIFT)[:, None] + within).reshape(-1)
+    return np.repeat(dom, BUCKET_PORTS), port, index
+
+
+def _bits(state: State, dom: Array, port: Array) -> tuple[Array, Array]:
+    """Return the pending and mask bits of ports of living domains, else False."""
+    words = state.tables.shared[port >> 6, dom]
+    shift = (port & 63).astype(np.uint64)
+    alive = state.tables.domains["alive"][dom] != 0
+    one = np.uint64(1)
+    return (
+        alive & ((words["pending"] >> shift & one) != 0),
+        alive & ((words["mask"] >> shift & one) != 0),
+    )
+
+
+def _open_channels(state: State) -> tuple[Array, Array]:
+    """Return the pool's indices of open channels' sending and receiving ends."""
+    table = state.tables.ports
+    near = np.flatnonzero(table["state"] == abi.PortState.INTERDOMAIN)
+    ipis = np.flatnonzero(table["state"] == abi.PortState.IPI)
+    return np.concatenate([near, ipis]), np.concatenate([table["peer"][near], ipis])
+
+
+def _sends(state: State) -> Array:
+    """Return sends by the pool's index, without those dropped and to Xen."""
+    stats = state.tables.port_stats
+    total = stats["sends"].copy()
+    near, far = _open_channels(state)
+    guests = (state.tables.ports["xen"][near] & XEN_HERE) == 0
+    total[near[guests]] += (stats["raised"] - stats["raised_before"])[far[guests]]
+    return total
+
+
+def _open_edges(state: State) -> Array:
+    """Return the edges of channels that are open."""
+    near, far = _open_channels(state)
+    owner = np.zeros(len(state.tables.ports), np.int64)
+    dom, _, index = _pool(state)
+    owner[index] = dom
+    stats = state.tables.port_stats
+    edges = np.zeros(len(near), EDGE)
+    edges["dom"], edges["target"] = owner[near], owner[far]
+    for name in ("raised", "coalesced"):
+        edges[name] = (stats[name] - stats[f"{name}_before"])[far]
+    return edges[edges["raised"] > 0]
+
+
+def _group_bounds(state: State, groups: int) -> tuple[Array, Array]:
+    """Return the first and last domain of every group."""
+    shift = int(state.tables.host["group_shift"][0])
+    first = np.arange(groups) << shift
+    return first, np.minimum(first + (1 << shift), len(state.host)) - 1

@@ -1,0 +1,149 @@
+"""The reference model with an observer: statistics in the most obvious way.
+
+Looks at the whole state before and after every record, and adds up what went on between two
+records for every pending bit. Slow, and sharing nothing with the kernels' way of counting.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from tests.reference import DomainConfig, Effect, Op, Outcome, Record, ReferenceHost
+
+Port = tuple[int, int]
+
+
+class ObservedHost(ReferenceHost):
+    """A reference host that keeps counts per port, vcpu, domain and pair of domains."""
+
+    def __init__(self, domains: Sequence[DomainConfig]) -> None:
+        super().__init__(domains)
+        self.port: defaultdict[Port, Counter[str]] = defaultdict(Counter)
+        self.vcpu: defaultdict[Port, Counter[str]] = defaultdict(Counter)
+        self.domain: defaultdict[int, Counter[str]] = defaultdict(Counter)
+        self.edge: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)
+        self.operation: Counter[tuple[int, int, int]] = Counter()
+        self.first_ts: dict[tuple[int, int, int], int] = {}
+        self.latencies: list[int] = []
+        self.since: dict[Port, int] = {}
+        self.last_delivered: dict[Port, int] = {}
+        self.now = 0
+        self.notified: list[tuple[int, int, Effect]] = []
+
+    def pending(self) -> set[Port]:
+        return {(d.domid, p) for d in self.domains if d.alive for p in d.pending}
+
+    def apply(self, record: Record) -> Outcome:
+        self._let_time_pass(record.ts)
+        self._watch()
+        before = self.pending()
+        kicks = {k for k, v in self._vcpus() if v.upcall_pending}
+        blocked = {k for k, v in self._vcpus() if v.blocked}
+        outcome = super().apply(record)
+        self._count_record(record, outcome)
+        self._count_notifications(record)
+        self._count_gone(record, before - self.pending())
+        if not outcome.rc:
+            self._count_upcall(record, outcome, kicks)
+        for key, v in self._vcpus():
+            if v.upcall_pending and key not in kicks and record.op != Op.CREATE_DOMAIN:
+                self.vcpu[key]["kicks"] += 1
+            if key in blocked and not v.blocked and not self._created(record, outcome, key):
+                self.vcpu[key]["poll_wakes"] += 1
+        self._count_domains()
+        return outcome
+
+    def _created(self, record: Record, outcome: Outcome, key: Port) -> bool:
+        return record.op == Op.CREATE_DOMAIN and not outcome.rc and key[0] == record.dom
+
+    def _vcpus(self):
+        return [((d.domid, i), v) for d in self.domains if d.alive for i, v in enumerate(d.vcpus)]
+
+    def _watch(self) -> None:
+        """Hear of every notification, and on which port it was."""
+        self.notified = []
+        for domain in self.domains:
+            domain.set_pending = self._listener(domain)
+
+    def _listener(self, domain):
+        def set_pending(port: int, vcpu: int) -> Effect:
+            effect = type(domain).set_pending(domain, port, vcpu)
+            self.notified.append((domain.domid, port, effect))
+            return effect
+
+        return set_pending
+
+    def _let_time_pass(self, ts: int) -> None:
+        for dom, port in self.pending():
+            self.port[dom, port]["pending_ns"] += ts - self.now
+            if port in self.domains[dom].mask:
+                self.port[dom, port]["masked_ns"] += ts - self.now
+        self.now = ts
+
+    def _count_record(self, record: Record, outcome: Outcome) -> None:
+        dom = record.dom if record.dom < len(self.domains) else -1
+        op = record.op if record.op in list(Op) or 11 <= record.op <= 14 else 76
+        key = (dom, op, outcome.rc)
+        self.operation[key] += 1
+        self.first_ts.setdefault(key, record.ts)
+        self.domain[dom]["hypercalls"] += op < 64
+        self.domain[dom]["errors"] += outcome.rc < 0
+        if record.op == Op.SEND and outcome.rc == 0:
+            port = self.port[record.dom, record.arg0]
+            port["sends"] += 1
+            port["dropped"] += bool(outcome.effects & Effect.DROPPED)
+            port["to_xen"] += bool(outcome.effects & Effect.XEN)
+
+    def _count_notifications(self, record: Record) -> None:
+        for dom, port, effect in self.notified:
+            counts = self.port[dom, port]
+            counts["raised"] += 1
+            counts["masked"] += bool(effect & Effect.MASKED)
+            if effect & Effect.COALESCED:
+                counts["coalesced"] += 1
+            else:
+                counts["set"] += 1
+                self.since[dom, port] = record.ts
+            if record.op in (Op.SEND, Op.NOTIFY_XEN):
+                self.edge[record.dom, dom]["raised"] += 1
+                self.edge[record.dom, dom]["coalesced"] += bool(effect & Effect.COALESCED)
+
+    def _count_gone(self, record: Record, gone: set[Port]) -> None:
+        for key in gone:
+            counts = self.port[key]
+            if record.op != Op.UPCALL:
+                counts["cleared"] += 1
+                continue
+            counts["delivered"] += 1
+            latency = record.ts - self.since[key]
+            self.latencies.append(latency)
+            counts["latency_sum"] += latency
+            counts["latency_max"] = max(counts["latency_max"], latency)
+            if key in self.last_delivered:
+                gap = record.ts - self.last_delivered[key]
+                counts["longest_gap"] = max(counts["longest_gap"], gap)
+            self.last_delivered[key] = record.ts
+
+    def _count_upcall(self, record: Record, outcome: Outcome, kicks: set[Port]) -> None:
+        if record.op != Op.UPCALL:
+            return
+        key = (record.dom, record.vcpu)
+        counts = self.vcpu[key]
+        masked = self.domains[record.dom].vcpus[record.vcpu].upcall_mask
+        if key not in kicks or masked:
+            counts["ignored_upcalls"] += 1
+            return
+        counts["upcalls"] += 1
+        counts["spurious"] += outcome.port == 0
+        counts["delivered"] += outcome.port
+        counts["largest_batch"] = max(counts["largest_batch"], outcome.port)
+
+    def _count_domains(self) -> None:
+        for domain in self.domains:
+            counts = self.domain[domain.domid]
+            channels = domain.channels if domain.alive else []
+            counts["in_use"] = sum(channel.state > 1 for channel in channels)
+            counts["in_use_peak"] = max(counts["in_use_peak"], counts["in_use"])
+            counts["pending"] = len(domain.pending) if domain.alive else 0
+            counts["pending_peak"] = max(counts["pending_peak"], counts["pending"])
