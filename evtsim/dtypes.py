@@ -132,32 +132,40 @@ HOST_TABLE = np.dtype(
         ("first_ts", "u8"),  # ns; of the first record
         ("bin_shift", "u8"),  # the timeline's bins are 2**bin_shift ns wide
         ("bin", "i8"),  # the timeline's row of now
+        ("bin_end", "u8"),  # ns; the last that belongs to it
         ("group_shift", "i8"),  # 2**group_shift domids share a group
         ("edges_used", "i8"),
     ]
 )
 
-# Statistics of one port: 152 bytes, what every notification touches first. They belong to the
-# pool's place, hence to (dom, port), and outlive the port and the domain.
+# Statistics of one port, what every notification and delivery touches: one cache line. They
+# belong to the pool's place, hence to (dom, port), and outlive the port and the domain. What was
+# delivered is what was set and is neither cleared nor there any more.
 PORT_STATS = np.dtype(
     [
-        ("raised", "i8"),  # notifications aimed at it
         ("set", "i8"),
         ("coalesced", "i8"),
-        ("masked", "i8"),  # of those that set it
-        ("delivered", "i8"),
-        ("pending_ns", "u8"),  # without the bit that is set now
-        ("latency_sum", "u8"),  # ns
+        ("since", "u8"),  # ns; when the pending bit was set, means something while it is
+        ("latency_sum", "u8"),  # ns, of what was delivered
         ("latency_max", "u8"),  # ns
-        ("last_delivered", "u8"),  # ns; means something once delivered is not 0
+        ("last_delivered", "u8"),  # ns
         ("longest_gap", "u8"),  # ns between two deliveries
+        ("delivered", "i8"),
+    ]
+)
+
+# The rest of it, touched by what is rare.
+PORT_RARE = np.dtype(
+    [
+        ("masked", "i8"),  # notifications that set the bit of a masked port
         ("masked_since", "u8"),  # ns; means something while pending and masked
         ("masked_ns", "u8"),  # pending and masked, without what goes on now
         ("cleared", "i8"),  # the bit gone without a delivery
+        ("cleared_ns", "u8"),  # how long those had been pending
         ("sends", "i8"),  # to a peer that has parted, see kernels/stats.py
         ("dropped", "i8"),
         ("to_xen", "i8"),
-        ("raised_before", "i8"),  # raised when the present channel began
+        ("set_before", "i8"),  # set when the present channel began
         ("coalesced_before", "i8"),
     ]
 )
@@ -190,14 +198,14 @@ EDGE = np.dtype([("dom", "u4"), ("target", "u4"), ("raised", "i8"), ("coalesced"
 # One bin of one group of domains: a cache line.
 TIMELINE = np.dtype(
     [
-        ("hypercalls", "i8"),
-        ("errors", "i8"),
         ("set", "i8"),
         ("coalesced", "i8"),
         ("masked", "i8"),
         ("delivered", "i8"),
         ("cleared", "i8"),
         ("kicks", "i8"),
+        ("errors", "i8"),
+        ("padding", "i8"),
     ]
 )
 
@@ -237,8 +245,8 @@ class Tables(NamedTuple):
     failed: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
     effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
     # Statistics; of length 1 where the level does not keep them.
-    since: Array  # uint64, as the pool: ts at which the pending bit was set
     port_stats: Array  # PORT_STATS, as the pool
+    port_rare: Array  # PORT_RARE, as the pool
     vcpu_stats: Array  # VCPU_STATS, (vcpus of all domains,)
     domain_stats: Array  # DOMAIN_STATS, (domains,)
     operations: Array  # OPERATION_STATS, (operations, errnos, domains + 1): last one not configured

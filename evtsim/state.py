@@ -19,6 +19,7 @@ from evtsim.dtypes import (
     LATENCY_BINS,
     LATENCY_TYPES,
     OPERATION_STATS,
+    PORT_RARE,
     PORT_STATS,
     PORT_TABLE,
     RESULT,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PORT_LEVEL = 2
-POOL = ("ports", "since", "port_stats")
+POOL = ("ports", "port_stats", "port_rare")
 """Tables of the pool's length, which grow together."""
 
 FIRST_BIN_SHIFT = 10
@@ -247,9 +248,16 @@ class State:
         return dom, np.arange(len(dom)) - (np.cumsum(counts) - counts)[dom]
 
 
+def aligned_zeros(length: int, dtype: np.dtype[Any]) -> Array:
+    """Return zeros that begin with a cache line, so that no row of 64 bytes lies in two."""
+    room = np.zeros(length * dtype.itemsize + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + length * dtype.itemsize].view(dtype)
+
+
 def _doubled(table: Array) -> Array:
     """Return a table of twice the length, the second half zero."""
-    longer = np.zeros(2 * len(table), table.dtype)
+    longer = aligned_zeros(2 * len(table), table.dtype)
     longer[: len(table)] = table
     return longer
 
@@ -275,8 +283,8 @@ def _allocate_stats(host: Host, level: int, pool: int) -> dict[str, Array]:
     slots[[int(errno) for errno in abi.Errno]] = np.arange(1, len(abi.Errno) + 1)
     shape = (len(OPERATION_SLOTS), len(abi.Errno) + 1, domains + 1) if level else (1, 1, 1)
     return {
-        "since": np.zeros(pool if level else 1, np.uint64),
-        "port_stats": np.zeros(ports, PORT_STATS),
+        "port_stats": aligned_zeros(pool if level else 1, PORT_STATS),
+        "port_rare": np.zeros(ports, PORT_RARE),
         "vcpu_stats": np.zeros(int(host.domains["vcpus"].sum()) if level else 1, VCPU_STATS),
         "domain_stats": np.zeros(domains, DOMAIN_STATS),
         "operations": np.zeros(shape, OPERATION_STATS),

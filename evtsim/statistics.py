@@ -44,10 +44,11 @@ def ports(state: State) -> pd.DataFrame:
     require(state, PORT_LEVEL, "ports")
     dom, port, index = _pool(state)
     counts = state.tables.port_stats[index]
+    rare = state.tables.port_rare[index]
     pending, mask = _bits(state, dom, port)
     now = state.tables.host["now"][0]
-    since = np.where(pending, now - state.tables.since[index], 0)
-    masked = np.where(pending & mask, now - counts["masked_since"], 0)
+    since = np.where(pending, now - counts["since"], 0)
+    masked = np.where(pending & mask, now - rare["masked_since"], 0)
     states = state.tables.ports["state"][index]
     return pd.DataFrame(
         {
@@ -55,20 +56,20 @@ def ports(state: State) -> pd.DataFrame:
             "port": port,
             "state": states,
             "state_name": state_names(states),
-            "sends": _sends(state)[index] + counts["dropped"] + counts["to_xen"],
-            "dropped": counts["dropped"],
-            "to_xen": counts["to_xen"],
-            "raised": counts["raised"],
+            "sends": _sends(state)[index] + rare["dropped"] + rare["to_xen"],
+            "dropped": rare["dropped"],
+            "to_xen": rare["to_xen"],
+            "raised": counts["set"] + counts["coalesced"],
             "set": counts["set"],
             "coalesced": counts["coalesced"],
-            "masked": counts["masked"],
+            "masked": rare["masked"],
             "delivered": counts["delivered"],
-            "cleared": counts["cleared"],
+            "cleared": rare["cleared"],
             "saved": np.zeros(len(index), np.int64),
             "no_control_block": np.zeros(len(index), np.int64),
             "outstanding": pending.astype(np.int64),
-            "pending_ns": (counts["pending_ns"] + since).astype(np.int64),
-            "masked_ns": (counts["masked_ns"] + masked).astype(np.int64),
+            "pending_ns": (counts["latency_sum"] + rare["cleared_ns"] + since).astype(np.int64),
+            "masked_ns": (rare["masked_ns"] + masked).astype(np.int64),
             "latency_sum": counts["latency_sum"].astype(np.int64),
             "latency_max": counts["latency_max"].astype(np.int64),
             "longest_gap": counts["longest_gap"].astype(np.int64),
@@ -151,7 +152,7 @@ def timeline(state: State) -> pd.DataFrame:
         shift
     )
     first, last = _group_bounds(state, groups)
-    names = TIMELINE.names or ()
+    names = (TIMELINE.names or ())[:-1]
     whole = {name: bins[name].sum(axis=1) for name in names}
     each = {name: bins[name].T.reshape(-1) for name in names}
     return pd.DataFrame(
@@ -293,28 +294,33 @@ def _open_channels(state: State) -> tuple[Array, Array]:
     return np.concatenate([near, ipis]), np.concatenate([table["peer"][near], ipis])
 
 
+def _through_open_channels(state: State) -> tuple[Array, Array, Array, Array]:
+    """Return what open channels brought: their ends, notifications raised, of them coalesced."""
+    near, far = _open_channels(state)
+    stats, rare = state.tables.port_stats[far], state.tables.port_rare[far]
+    coalesced = stats["coalesced"] - rare["coalesced_before"]
+    return near, far, stats["set"] - rare["set_before"] + coalesced, coalesced
+
+
 def _sends(state: State) -> Array:
     """Return sends by the pool's index, without those dropped and to Xen."""
-    stats = state.tables.port_stats
-    total = stats["sends"].copy()
-    near, far = _open_channels(state)
+    total: Array = state.tables.port_rare["sends"].copy()
+    near, _, raised, _ = _through_open_channels(state)
     guests = (state.tables.ports["xen"][near] & XEN_HERE) == 0
-    total[near[guests]] += (stats["raised"] - stats["raised_before"])[far[guests]]
+    total[near[guests]] += raised[guests]
     return total
 
 
 def _open_edges(state: State) -> Array:
     """Return the edges of channels that are open."""
-    near, far = _open_channels(state)
+    near, far, raised, coalesced = _through_open_channels(state)
     owner = np.zeros(len(state.tables.ports), np.int64)
     dom, _, index = _pool(state)
     owner[index] = dom
-    stats = state.tables.port_stats
     edges = np.zeros(len(near), EDGE)
     edges["dom"], edges["target"] = owner[near], owner[far]
-    for name in ("raised", "coalesced"):
-        edges[name] = (stats[name] - stats[f"{name}_before"])[far]
-    return edges[edges["raised"] > 0]
+    edges["raised"], edges["coalesced"] = raised, coalesced
+    return edges[raised > 0]
 
 
 def _group_bounds(state: State, groups: int) -> tuple[Array, Array]:

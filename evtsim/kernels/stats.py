@@ -30,15 +30,21 @@ IPI = int(abi.PortState.IPI)
 def tick(tables, ts):
     """Let it be ts (uint64, ns): what follows happens now."""
     host = tables.host[0]
+    host["now"] = ts
+    if ts > host["bin_end"] or not host["started"]:
+        find_bin(tables, ts)
+
+
+@kernel
+def find_bin(tables, ts):
+    """Find the timeline's row for ts, merging bins if there is none left."""
+    host = tables.host[0]
     if not host["started"]:
         host["started"] = 1
         host["first_ts"] = ts
-    host["now"] = ts
+    host["bin"] = widen(tables, ts)
     shift = host["bin_shift"]
-    place = np.int64((ts >> shift) - (host["first_ts"] >> shift))
-    if place >= TIMELINE_BINS:
-        place = widen(tables, ts)
-    host["bin"] = place
+    host["bin_end"] = ((ts >> shift) << shift) + ((np.uint64(1) << shift) - np.uint64(1))
 
 
 @kernel
@@ -69,7 +75,6 @@ def add_and_clear(timeline, into, place, group):
         return
     a = timeline[into, group]
     b = timeline[place, group]
-    a["hypercalls"] += b["hypercalls"]
     a["errors"] += b["errors"]
     a["set"] += b["set"]
     a["coalesced"] += b["coalesced"]
@@ -77,7 +82,6 @@ def add_and_clear(timeline, into, place, group):
     a["delivered"] += b["delivered"]
     a["cleared"] += b["cleared"]
     a["kicks"] += b["kicks"]
-    b["hypercalls"] = 0
     b["errors"] = 0
     b["set"] = 0
     b["coalesced"] = 0
@@ -117,12 +121,8 @@ def record(tables, dom, op, rc):
     if row["records"] == 0:
         row["first_ts"] = host["now"]
     row["records"] += 1
-    if configured:
-        now = bin_now(tables, dom)
-        if op < FIRST_NON_HYPERCALL:
-            now["hypercalls"] += 1
-        if rc:
-            now["errors"] += 1
+    if rc and configured:
+        bin_now(tables, dom)["errors"] += 1
 
 
 # Pending bits ------------------------------------------------------------------------------------
@@ -135,9 +135,7 @@ def on_coalesced(tables, dom, index):
         return
     bin_now(tables, dom)["coalesced"] += 1
     if tables.host[0]["level"] == PORT_LEVEL:
-        port = tables.port_stats[np.uint64(index)]
-        port["raised"] += 1
-        port["coalesced"] += 1
+        tables.port_stats[np.uint64(index)]["coalesced"] += 1
 
 
 @hot
@@ -146,7 +144,9 @@ def on_set(tables, dom, index, masked):
     if tables.level is None:
         return
     host = tables.host[0]
-    tables.since[np.uint64(index)] = host["now"]
+    port = tables.port_stats[np.uint64(index)]
+    port["since"] = host["now"]
+    port["set"] += 1
     now = bin_now(tables, dom)
     now["set"] += 1
     domain = tables.domain_stats[dom]
@@ -154,13 +154,10 @@ def on_set(tables, dom, index, masked):
     domain["pending_peak"] = max(domain["pending_peak"], domain["pending"])
     if masked:
         now["masked"] += 1
-    if host["level"] == PORT_LEVEL:
-        port = tables.port_stats[np.uint64(index)]
-        port["raised"] += 1
-        port["set"] += 1
-        if masked:
-            port["masked"] += 1
-            port["masked_since"] = host["now"]
+        if host["level"] == PORT_LEVEL:
+            rare = tables.port_rare[np.uint64(index)]
+            rare["masked"] += 1
+            rare["masked_since"] = host["now"]
 
 
 @hot
@@ -182,25 +179,24 @@ def channel_type(state):
     return 1 if state == PIRQ else 0
 
 
-@kernel
+@hot
 def on_delivered(tables, dom, index):
     """Count an event that reached its handler."""
     host = tables.host[0]
-    latency = host["now"] - tables.since[index]
-    place = latency_bin(latency)
-    tables.latency[channel_type(tables.ports[index]["state"]), place] += 1
+    port = tables.port_stats[np.uint64(index)]
+    latency = host["now"] - port["since"]
+    place = np.uint64(latency_bin(latency))
+    kind = np.uint64(channel_type(tables.ports[np.uint64(index)]["state"]))
+    tables.latency[kind, place] += 1
     bin_now(tables, dom)["delivered"] += 1
     tables.domain_stats[dom]["pending"] -= 1
     if host["level"] != PORT_LEVEL:
         return
-    tables.latency_groups[dom >> host["group_shift"], place] += 1
-    port = tables.port_stats[index]
+    tables.latency_groups[np.uint64(dom >> host["group_shift"]), place] += 1
     if port["delivered"]:
-        gap = host["now"] - port["last_delivered"]
-        port["longest_gap"] = max(port["longest_gap"], gap)
+        port["longest_gap"] = max(port["longest_gap"], host["now"] - port["last_delivered"])
     port["last_delivered"] = host["now"]
     port["delivered"] += 1
-    port["pending_ns"] += latency
     port["latency_sum"] += latency
     port["latency_max"] = max(port["latency_max"], latency)
 
@@ -214,32 +210,26 @@ def on_cleared(tables, dom, index, masked):
     bin_now(tables, dom)["cleared"] += 1
     tables.domain_stats[dom]["pending"] -= 1
     if host["level"] == PORT_LEVEL:
-        port = tables.port_stats[index]
-        port["cleared"] += 1
-        port["pending_ns"] += host["now"] - tables.since[index]
+        rare = tables.port_rare[index]
+        rare["cleared"] += 1
+        rare["cleared_ns"] += host["now"] - tables.port_stats[index]["since"]
         if masked:
-            port["masked_ns"] += host["now"] - port["masked_since"]
+            rare["masked_ns"] += host["now"] - rare["masked_since"]
 
 
-@kernel
+@hot
 def on_masked(tables, index):
     """Note when a pending port was masked."""
-    if tables.level is None:
-        return
-    host = tables.host[0]
-    if host["level"] == PORT_LEVEL:
-        tables.port_stats[index]["masked_since"] = host["now"]
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        tables.port_rare[np.uint64(index)]["masked_since"] = tables.host[0]["now"]
 
 
-@kernel
+@hot
 def on_unmasked(tables, index):
     """Count how long a pending port was masked."""
-    if tables.level is None:
-        return
-    host = tables.host[0]
-    if host["level"] == PORT_LEVEL:
-        port = tables.port_stats[index]
-        port["masked_ns"] += host["now"] - port["masked_since"]
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        rare = tables.port_rare[np.uint64(index)]
+        rare["masked_ns"] += tables.host[0]["now"] - rare["masked_since"]
 
 
 # Life cycle --------------------------------------------------------------------------------------
@@ -265,9 +255,9 @@ def on_freed(tables, dom):
 def begin_channel(tables, peer):
     """Let sends to a port count from here on."""
     if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
-        port = tables.port_stats[peer]
-        port["raised_before"] = port["raised"]
-        port["coalesced_before"] = port["coalesced"]
+        rare = tables.port_rare[peer]
+        rare["set_before"] = tables.port_stats[peer]["set"]
+        rare["coalesced_before"] = tables.port_stats[peer]["coalesced"]
 
 
 @kernel
@@ -278,18 +268,18 @@ def settle(tables, dom, index, target, peer):
     host = tables.host[0]
     if host["level"] != PORT_LEVEL:
         return
-    port = tables.port_stats[peer]
-    raised = port["raised"] - port["raised_before"]
+    coalesced = tables.port_stats[peer]["coalesced"] - tables.port_rare[peer]["coalesced_before"]
+    raised = tables.port_stats[peer]["set"] - tables.port_rare[peer]["set_before"] + coalesced
     if raised == 0:
         return
     if not tables.ports[index]["xen"] & XEN_HERE:
-        tables.port_stats[index]["sends"] += raised
+        tables.port_rare[index]["sends"] += raised
     edge = tables.edges[host["edges_used"]]
     host["edges_used"] += 1
     edge["dom"] = dom
     edge["target"] = target
     edge["raised"] = raised
-    edge["coalesced"] = port["coalesced"] - port["coalesced_before"]
+    edge["coalesced"] = coalesced
     begin_channel(tables, peer)
 
 
@@ -297,14 +287,14 @@ def settle(tables, dom, index, target, peer):
 def on_dropped(tables, index):
     """Count a send on an unbound port."""
     if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
-        tables.port_stats[np.uint64(index)]["dropped"] += 1
+        tables.port_rare[np.uint64(index)]["dropped"] += 1
 
 
 @hot
 def on_to_xen(tables, index):
     """Count a send to a port that Xen consumes."""
     if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
-        tables.port_stats[np.uint64(index)]["to_xen"] += 1
+        tables.port_rare[np.uint64(index)]["to_xen"] += 1
 
 
 # Vcpus -------------------------------------------------------------------------------------------

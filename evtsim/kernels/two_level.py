@@ -132,7 +132,7 @@ def on_vcpu(tables, dom, vcpu, first, waiting):
     return waiting
 
 
-@kernel
+@hot
 def count_delivered(tables, dom, first, taken):
     """Count the events taken, of ports from `first` on."""
     base = pool_index(tables, dom, first)

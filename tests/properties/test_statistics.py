@@ -172,14 +172,14 @@ def test_a_million_records_balance_and_may_be_cut_anywhere():
 def test_the_timeline_does_not_depend_on_when_bins_merge():
     """Bins begin at multiples of their width: late merging and early merging agree."""
     ts = np.sort(np.random.default_rng(2).integers(10**15, 10**15 + 10**10, 3000))
-    records = [Record(int(t), 0, 0, 6, 0, 0x7FF0, 0) for t in ts]
+    records = [Record(int(t), 0, 0, 4, 0, 0, 0) for t in ts]  # each is an error
     run = evtsim.replay(trace_of(records, evtsim.Host.uniform(1)))
     timeline = run.timeline[run.timeline["group"] == 0]
     width = int(timeline["width_ns"].iloc[0])
     assert 512 < len(timeline) <= 1024
     assert (timeline["start_ns"] % width == 0).all()
     want = np.bincount(((ts // width) - (ts[0] // width)).astype(int), minlength=len(timeline))
-    assert timeline["hypercalls"].tolist() == want.tolist()
+    assert timeline["errors"].tolist() == want.tolist()
 
 
 def test_histogram_bins_cover_every_latency_once():
