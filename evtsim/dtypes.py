@@ -148,9 +148,9 @@ PORT_STATS = np.dtype(
         ("since", "u8"),  # ns; when the pending bit was set, means something while it is
         ("latency_sum", "u8"),  # ns, of what was delivered
         ("latency_max", "u8"),  # ns
-        ("last_delivered", "u8"),  # ns
+        ("last_delivered", "u8"),  # ns, plus 1; 0: never
         ("longest_gap", "u8"),  # ns between two deliveries
-        ("delivered", "i8"),
+        ("type", "i8"),  # of the channel whose bit is set: row of the histogram
     ]
 )
 

@@ -63,7 +63,7 @@ def ports(state: State) -> pd.DataFrame:
             "set": counts["set"],
             "coalesced": counts["coalesced"],
             "masked": rare["masked"],
-            "delivered": counts["delivered"],
+            "delivered": counts["set"] - rare["cleared"] - pending,
             "cleared": rare["cleared"],
             "saved": np.zeros(len(index), np.int64),
             "no_control_block": np.zeros(len(index), np.int64),

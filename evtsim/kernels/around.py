@@ -134,6 +134,7 @@ def notify_xen(tables, dom, port):
             np.int64(p["peer_vcpu"]),
             np.int64(p["remote_port"]),
             np.int64(p["peer"]),
+            INTERDOMAIN,
         )
     return 0
 

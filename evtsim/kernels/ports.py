@@ -203,12 +203,12 @@ def close_port(tables, dom, port):
 @kernel
 def notify(tables, dom, port):
     """Notify a valid port on its own vcpu and hand it back as the result."""
-    p = tables.ports[pool_index(tables, dom, port)]
+    index = pool_index(tables, dom, port)
+    p = tables.ports[index]
+    vcpu = np.int64(p["notify_vcpu"])
     result = tables.result[0]
     result["port"] = port
-    result["effects"] = set_pending(
-        tables, dom, np.int64(p["notify_vcpu"]), port, pool_index(tables, dom, port)
-    )
+    result["effects"] = set_pending(tables, dom, vcpu, port, index, np.int64(p["state"]))
 
 
 # Hypercalls --------------------------------------------------------------------------------------
@@ -346,9 +346,10 @@ def send(tables, dom, port):
             np.int64(p["peer_vcpu"]),
             np.int64(p["remote_port"]),
             np.int64(p["peer"]),
+            INTERDOMAIN,
         )
     if p["state"] == IPI:
-        return set_pending(tables, dom, np.int64(p["notify_vcpu"]), port, index)
+        return set_pending(tables, dom, np.int64(p["notify_vcpu"]), port, index, IPI)
     if p["state"] == UNBOUND:
         stats.on_dropped(tables, index)
         return DROPPED

@@ -52,12 +52,16 @@ ENOSYS = int(abi.Errno.ENOSYS)
 PORT_AHEAD = 24
 """Records ahead at which a port's entry is asked for: far enough to arrive from memory."""
 
+PEER_AHEAD = 12
+"""Records ahead at which, the entry being there, the peer's statistics are asked for."""
+
 
 @hot
 def look_ahead(tables, trace, record, stop):
     """Ask for the entry of the port that a record to come names. Changes nothing.
 
-    What that port is connected to lies denser, and asking for it too costs more than it saves.
+    What that port is connected to lies denser, and asking for it too costs more than it saves;
+    its statistics do not.
     """
     i = np.uint64(min(record + PORT_AHEAD, stop - 1))
     dom = np.int64(trace.dom[i])
@@ -65,6 +69,15 @@ def look_ahead(tables, trace, record, stop):
     if dom < len(tables.domains) and port >> 7 < len(tables.buckets):
         # What is not valid lies in bucket 0, or in one that was valid once.
         prefetch(tables.ports, ports.pool_index(tables, dom, port))
+    if tables.level is None:
+        return
+    i = np.uint64(min(record + PEER_AHEAD, stop - 1))
+    dom = np.int64(trace.dom[i])
+    port = np.int64(trace.arg0[i])
+    if dom < len(tables.domains) and port >> 7 < len(tables.buckets):
+        # 0 where there is no peer, which is nobody's line.
+        peer = tables.ports[np.uint64(ports.pool_index(tables, dom, port))]["peer"]
+        prefetch(tables.port_stats, np.int64(peer))
 
 
 @hot

@@ -129,6 +129,16 @@ def record(tables, dom, op, rc):
 
 
 @hot
+def channel_type(state):
+    """Return the row of a port's type in the histogram; UNBOUND counts as interdomain."""
+    if state == IPI:
+        return 3
+    if state == VIRQ:
+        return 2
+    return 1 if state == PIRQ else 0
+
+
+@hot
 def on_coalesced(tables, dom, index):
     """Count a notification that found the bit set."""
     if tables.level is None:
@@ -139,13 +149,14 @@ def on_coalesced(tables, dom, index):
 
 
 @hot
-def on_set(tables, dom, index, masked):
-    """Count a notification that set the bit."""
+def on_set(tables, dom, index, state, masked):
+    """Count a notification that set the bit of a port in a state."""
     if tables.level is None:
         return
     host = tables.host[0]
     port = tables.port_stats[np.uint64(index)]
     port["since"] = host["now"]
+    port["type"] = channel_type(state)
     port["set"] += 1
     now = bin_now(tables, dom)
     now["set"] += 1
@@ -170,33 +181,22 @@ def latency_bin(ns):
 
 
 @hot
-def channel_type(state):
-    """Return the row of a port's type in the histogram; UNBOUND counts as interdomain."""
-    if state == IPI:
-        return 3
-    if state == VIRQ:
-        return 2
-    return 1 if state == PIRQ else 0
-
-
-@hot
 def on_delivered(tables, dom, index):
     """Count an event that reached its handler."""
     host = tables.host[0]
     port = tables.port_stats[np.uint64(index)]
     latency = host["now"] - port["since"]
     place = np.uint64(latency_bin(latency))
-    kind = np.uint64(channel_type(tables.ports[np.uint64(index)]["state"]))
-    tables.latency[kind, place] += 1
+    tables.latency[np.uint64(port["type"]), place] += 1
     bin_now(tables, dom)["delivered"] += 1
     tables.domain_stats[dom]["pending"] -= 1
     if host["level"] != PORT_LEVEL:
         return
     tables.latency_groups[np.uint64(dom >> host["group_shift"]), place] += 1
-    if port["delivered"]:
-        port["longest_gap"] = max(port["longest_gap"], host["now"] - port["last_delivered"])
-    port["last_delivered"] = host["now"]
-    port["delivered"] += 1
+    now = host["now"] + np.uint64(1)
+    if port["last_delivered"]:
+        port["longest_gap"] = max(port["longest_gap"], now - port["last_delivered"])
+    port["last_delivered"] = now
     port["latency_sum"] += latency
     port["latency_max"] = max(port["latency_max"], latency)
 

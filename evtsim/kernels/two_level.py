@@ -10,7 +10,7 @@ from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.kernels import stats
 from evtsim.kernels import vcpu as _vcpu
-from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, trailing_zeros
+from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, prefetch, trailing_zeros
 
 mark_pending = _vcpu.mark_pending
 wake_pollers = _vcpu.wake_pollers
@@ -36,10 +36,10 @@ def select(tables, dom, row, selector):
 
 
 @hot
-def set_pending(tables, dom, vcpu, port, index):
+def set_pending(tables, dom, vcpu, port, index, state):
     """Notify a valid port of a living domain on a vcpu; the effects (evtchn_set_pending).
 
-    `index` is the port's in the pool.
+    `index` is the port's in the pool and `state` its own: a sender knows both without a look.
     """
     word = tables.shared[port >> 6, dom]
     flag = bit(port & 63)
@@ -49,7 +49,7 @@ def set_pending(tables, dom, vcpu, port, index):
     word["pending"] |= flag
     domain = tables.domains[dom]
     effects = SET
-    stats.on_set(tables, dom, index, (word["mask"] & flag) != ZERO)
+    stats.on_set(tables, dom, index, state, (word["mask"] & flag) != ZERO)
     if word["mask"] & flag:
         effects |= MASKED
     else:
@@ -136,6 +136,10 @@ def on_vcpu(tables, dom, vcpu, first, waiting):
 def count_delivered(tables, dom, first, taken):
     """Count the events taken, of ports from `first` on."""
     base = pool_index(tables, dom, first)
+    rest = taken
+    while rest:
+        prefetch(tables.port_stats, base + trailing_zeros(rest))
+        rest &= rest - ONE
     while taken:
         stats.on_delivered(tables, dom, base + trailing_zeros(taken))
         taken &= taken - ONE
