@@ -32,17 +32,20 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
     EvtsimError
         The file exists and may not be replaced, or cannot be written.
     """
-    target = Path(path)
+    target = Path(path).resolve()  # a link stays one
+    if target.exists() and not target.is_file() and not target.is_dir():
+        yield target  # a pipe or a device is written to, not replaced
+        return
     if target.is_dir():
-        raise EvtsimError(f"{target}: is a folder (expected a file to write)")
+        raise EvtsimError(f"{path}: is a folder (expected a file to write)")
     if target.exists() and not overwrite:
-        raise EvtsimError(f"{target}: exists already (--force replaces it)")
+        raise EvtsimError(f"{path}: exists already (--force replaces it)")
     try:
         handle, name = tempfile.mkstemp(
             prefix=".", suffix="~" + "".join(target.suffixes), dir=target.parent
         )
     except OSError as error:
-        raise EvtsimError(f"{target}: {error.strerror}") from None
+        raise EvtsimError(f"{path}: {error.strerror}") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -52,6 +55,6 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
         temporary.chmod(0o666 & ~umask)
         temporary.replace(target)
     except OSError as error:
-        raise EvtsimError(f"{target}: {error.strerror or error}") from None
+        raise EvtsimError(f"{path}: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,14 +10,16 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from evtsim import __version__
+from evtsim import __version__, abi
 from evtsim._files import written_whole
-from evtsim.dtypes import Array, Tables
+from evtsim.abi import NR_VIRQS, PortState
+from evtsim.dtypes import BUCKET_PORTS, Array, Tables
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
 from evtsim.state import POOL, State
@@ -87,3 +89,47 @@ def _check_shapes(name: str, host: Host, tables: Mapping[str, Array]) -> None:
             fits = table.shape == wanted.shape  # type: ignore[union-attr]
         if not fits:
             raise EvtsimError(f"{name}: not a whole checkpoint (its table {field})")
+    for field, right in _values(tables, fresh.tables):
+        if not np.all(right):
+            raise EvtsimError(f"{name}: makes no sense (its table {field})")
+
+
+def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, Any]]:
+    """Yield a table's name and whether what kernels use as an index lies within bounds."""
+    domains, ports, vcpus = tables["domains"], tables["ports"], tables["vcpus"]
+    for field in ("first_vcpu", "nr_vcpus", "word_shift", "max_ports", "first_pirq", "nr_pirqs"):
+        yield "domains", domains[field] == fresh.domains[field]
+    yield "domains", domains["nr_ports"] <= domains["max_ports"]
+    yield "domains", domains["nr_ports"] % BUCKET_PORTS == 0
+    yield "domains", domains["free_hint"] <= domains["nr_ports"]
+    row = tables["host"][0]
+    pool = len(ports) // BUCKET_PORTS
+    used = tables["buckets"][tables["buckets"] != 0]
+    yield "host", 0 < row["buckets_used"] <= pool
+    yield "host", (0 <= row["edges_used"] <= len(tables["edges"])) and row["level"] in (0, 1, 2)
+    yield "host", 0 <= row["bin"] < len(tables["timeline"]) and row["bin_shift"] < 64
+    yield "host", row["group_shift"] == fresh.host["group_shift"][0]
+    yield "buckets", (used < row["buckets_used"]).all() and len(np.unique(used)) == len(used)
+    made = (tables["buckets"] != 0).sum(axis=0)
+    yield "buckets", made * BUCKET_PORTS >= domains["nr_ports"]
+    yield "ports", ports["state"] <= max(PortState)
+    channel = ports[ports["state"] == PortState.INTERDOMAIN]
+    yield "ports", channel["peer"] < len(ports)
+    yield "ports", channel["remote_dom"] < len(domains)
+    remote = domains[np.minimum(channel["remote_dom"], len(domains) - 1)]
+    yield "ports", channel["remote_port"] < remote["nr_ports"]
+    yield "ports", channel["peer_vcpu"] < remote["nr_vcpus"]
+    yield "ports", ports["remote_port"][ports["state"] == PortState.VIRQ] < NR_VIRQS
+    owner = np.zeros(pool, np.int64)
+    bucket, dom = np.nonzero(tables["buckets"])
+    owner[np.minimum(tables["buckets"][bucket, dom], pool - 1)] = dom
+    owners = domains[np.repeat(owner, BUCKET_PORTS)]
+    yield "ports", (ports["notify_vcpu"] < owners["nr_vcpus"]) | (ports["state"] == PortState.FREE)
+    pirq = ports["state"] == PortState.PIRQ
+    yield "ports", ports["remote_port"][pirq] < owners["nr_pirqs"][pirq]
+    rows = np.repeat(np.arange(len(domains)), domains["nr_vcpus"])
+    yield "virqs", tables["virqs"] <= domains["nr_ports"][rows][:, None]
+    rows = np.repeat(np.arange(len(domains)), domains["nr_pirqs"])
+    yield "pirqs", tables["pirqs"] <= domains["nr_ports"][rows]
+    waiting = (vcpus["polling"] != 0) & (vcpus["poll_port"] != 0)
+    yield "vcpus", vcpus["poll_port"][waiting] < abi.MAX_PORT_FIFO

@@ -9,6 +9,12 @@ from __future__ import annotations
 import os
 
 
+def shown(value: object) -> str:
+    """Return a value's repr, shortened to fit a line."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:70]}… ({len(text):,} characters)"
+
+
 class EvtsimError(Exception):
     """Base of all errors that bad input or wrong usage causes."""
 
@@ -62,7 +68,7 @@ class TraceError(EvtsimError):
             where.append(f"field {self.field}")
         text = self.problem
         if self.value is not None:
-            text += f": {self.value!r}"
+            text += f": {shown(self.value)}"
         if self.expected is not None:
             text += f" (expected {self.expected})"
         return ": ".join([", ".join(where), text] if where else [text])

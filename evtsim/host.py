@@ -14,7 +14,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._files import written_whole
 from evtsim.dtypes import DOMAIN_DTYPE
-from evtsim.errors import HostError
+from evtsim.errors import HostError, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -83,7 +83,9 @@ def _domain_row(number: int, fields: Mapping[str, Any]) -> tuple[int, ...]:
     for name in DOMAIN_DTYPE.names or ():
         expected = _field_problem(name, fields[name])
         if expected is not None:
-            raise HostError(f"domain {number}: {name} is {fields[name]!r} (expected {expected})")
+            raise HostError(
+                f"domain {number}: {name} is {shown(fields[name])} (expected {expected})"
+            )
         row.append(int(fields[name]))
     return tuple(row)
 
@@ -109,13 +111,19 @@ class Host:
         profile: str = "xen-4.0",
         domains: Iterable[Domain] | npt.NDArray[np.void] = (),
     ) -> None:
-        if profile not in abi.PROFILES:
+        if not isinstance(profile, str) or profile not in abi.PROFILES:
             known = ", ".join(abi.PROFILES)
-            raise HostError(f"profile {profile!r} is not known (expected one of: {known})")
+            raise HostError(f"profile {shown(profile)} is not known (expected one of: {known})")
         self.profile = profile
         if isinstance(domains, np.ndarray):
             table = _checked_array(domains)
+        elif not isinstance(domains, Iterable):
+            raise HostError(f"domains is {shown(domains)} (expected Domains or an array)")
         else:
+            domains = list(domains)
+            for i, domain in enumerate(domains):
+                if not isinstance(domain, Domain):
+                    raise HostError(f"domain {i}: {shown(domain)} (expected a Domain)")
             rows = [_domain_row(i, dataclasses.asdict(domain)) for i, domain in enumerate(domains)]
             table = np.array(rows, DOMAIN_DTYPE)
         if not 1 <= len(table) <= abi.MAX_DOMAINS:
@@ -140,11 +148,15 @@ class Host:
         **fields
             Fields of :class:`Domain` for every domain.
         """
-        if not isinstance(domains, (int, np.integer)) or not 1 <= domains <= abi.MAX_DOMAINS:
+        if (
+            isinstance(domains, bool)
+            or not isinstance(domains, (int, np.integer))
+            or not 1 <= domains <= abi.MAX_DOMAINS
+        ):
             raise HostError(f"{domains!r} domains (expected 1 to {abi.MAX_DOMAINS:,})")
         unknown = sorted(fields.keys() - DEFAULTS.keys())
         if unknown:
-            raise HostError(f"unknown field {unknown[0]!r} (expected {', '.join(DEFAULTS)})")
+            raise HostError(f"unknown field {shown(unknown[0])} (expected {', '.join(DEFAULTS)})")
         row = _domain_row(0, {**DEFAULTS, **fields, "privileged": privileged})
         table = np.full(domains, np.array(row, DOMAIN_DTYPE))
         table["privileged"][0] = 1
@@ -206,7 +218,7 @@ class Host:
     def from_json(cls, path: str | os.PathLike[str]) -> Host:
         """Read a host file."""
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not a text file"
             raise HostError(f"{os.fspath(path)}: {reason}") from None
@@ -222,6 +234,8 @@ class Host:
             raise HostError(f"{source}: not JSON ({where})") from None
         except RecursionError:
             raise HostError(f"{source}: not JSON that anybody wrote (nested too deeply)") from None
+        except ValueError:  # more digits than Python reads
+            raise HostError(f"{source}: not JSON that anybody wrote (a number too long)") from None
         return cls.from_dict(data, source=source)
 
     # Looking -------------------------------------------------------------------------------------
@@ -263,6 +277,8 @@ def _checked_array(domains: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
     table = np.zeros(len(domains), DOMAIN_DTYPE)
     for name in DEFAULTS:
         column = domains[name]
+        if column.dtype.kind not in "iub":
+            raise HostError(f"domains: {name} is of {column.dtype} (expected integers)")
         for value in np.unique(column):
             expected = _field_problem(name, value)
             if expected is not None:
@@ -278,7 +294,7 @@ def _parse_host(data: object) -> tuple[str, npt.NDArray[np.void]]:
         raise HostError("not an object (expected profile and domains)")
     unknown = sorted(data.keys() - {"profile", "domains"})
     if unknown:
-        raise HostError(f"unknown field {unknown[0]!r} (expected profile, domains)")
+        raise HostError(f"unknown field {shown(unknown[0])} (expected profile, domains)")
     runs = data.get("domains")
     if not isinstance(runs, list) or not runs:
         raise HostError("no domains (expected a list of them)")
@@ -287,7 +303,7 @@ def _parse_host(data: object) -> tuple[str, npt.NDArray[np.void]]:
         raise HostError(f"{sum(counts):,} domains (expected 1 to {abi.MAX_DOMAINS:,})")
     profile = data.get("profile", "xen-4.0")
     if not isinstance(profile, str):
-        raise HostError(f"profile is {profile!r} (expected one of: {', '.join(abi.PROFILES)})")
+        raise HostError(f"profile is {shown(profile)} (expected one of: {', '.join(abi.PROFILES)})")
     return profile, np.repeat(np.array(list(rows), DOMAIN_DTYPE), counts)
 
 
@@ -296,15 +312,17 @@ def _parse_runs(runs: list[Any]) -> Iterator[tuple[tuple[int, ...], int]]:
     number = 0
     for run in runs:
         if not isinstance(run, dict):
-            raise HostError(f"domain {number}: {run!r} (expected an object)")
+            raise HostError(f"domain {number}: {shown(run)} (expected an object)")
         unknown = sorted(run.keys() - DEFAULTS.keys() - {"count"})
         if unknown:
             names = ", ".join(["count", *DEFAULTS])
-            raise HostError(f"domain {number}: unknown field {unknown[0]!r} (expected {names})")
+            raise HostError(
+                f"domain {number}: unknown field {shown(unknown[0])} (expected {names})"
+            )
         count = run.get("count", 1)
         if type(count) is not int or not 1 <= count <= abi.MAX_DOMAINS:
             raise HostError(
-                f"domain {number}: count is {count!r} (expected 1 to {abi.MAX_DOMAINS:,})"
+                f"domain {number}: count is {shown(count)} (expected 1 to {abi.MAX_DOMAINS:,})"
             )
         fields = {**DEFAULTS, **{name: run[name] for name in run.keys() - {"count"}}}
         yield _domain_row(number, fields), count

@@ -58,20 +58,17 @@ class Run:
         What each record answered, if that was kept.
     """
 
-    def __init__(
-        self, host: Host, state: State, outcomes: Outcomes | None = None, first_ts: int = 0
-    ) -> None:
+    def __init__(self, host: Host, state: State, outcomes: Outcomes | None = None) -> None:
         self.host = host
         self.state = state
         self.outcomes = outcomes
-        self.first_ts = first_ts
 
     @classmethod
-    def of(cls, sim: Simulator, outcomes: Outcomes | None = None, first_ts: int = 0) -> Run:
+    def of(cls, sim: Simulator, outcomes: Outcomes | None = None) -> Run:
         """Take what a simulator has, and leave it to go on."""
         state = State(sim.host, sim.state.level)
         state.restore(sim.state.snapshot())
-        return cls(sim.host, state, outcomes, first_ts)
+        return cls(sim.host, state, outcomes)
 
     @property
     def records(self) -> int:
@@ -140,11 +137,12 @@ class Run:
         upcalls), duration_ns (first to last ts), and one
         count of records for each effect.
         """
+        host = self.state.tables.host[0]
         return {
             "records": self.records,
             "errors": int(self.state.tables.failed.sum()),
             "domains": int(np.count_nonzero(self.state.tables.domains["alive"])),
-            "duration_ns": max(0, int(self.state.tables.host["last_ts"][0]) - self.first_ts),
+            "duration_ns": int(host["last_ts"]) - int(host["first_ts"]),
             "delivered": int(self.state.tables.host["delivered"][0]),
             **self.effects(),
         }
@@ -204,5 +202,4 @@ def replay(
         trace = Trace.load(trace, host)
     sim = Simulator(trace.require_host(host), stats=stats, threads=threads)
     kept = sim.apply(trace, outcomes, progress=progress)
-    first = next((int(columns.ts[0]) for _, columns, _ in trace[:1].stretches()), 0)
-    return Run.of(sim, kept, first)
+    return Run.of(sim, kept)

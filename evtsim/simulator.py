@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from evtsim import abi
 from evtsim._jit import announced
 from evtsim.dtypes import Columns, OutcomeColumns
-from evtsim.errors import EvtsimError, HostError, TraceError
+from evtsim.errors import EvtsimError, HostError, TraceError, shown
 from evtsim.host import Host
 from evtsim.kernels.replay import replay
 from evtsim.outcomes import FIELDS, Outcomes
@@ -123,6 +123,8 @@ class Simulator:
             The trace is damaged or its time runs backwards. Records before the chunk in which
             that shows have been applied; :attr:`records` tells how many.
         """
+        if not isinstance(trace, Trace):
+            raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
         total = len(trace)
         store = Outcomes.zeros(total) if outcomes else None
         scratch = Outcomes.zeros(min(total, CHUNK_RECORDS)) if store is None else None
@@ -151,6 +153,8 @@ class Simulator:
                 value=first_ts,
                 expected=f"at least {self.last_ts}",
             )
+        if self.records == 0:
+            self.state.tables.host["first_ts"] = first_ts
         store = OutcomeColumns(*(column for _, column in outcomes.fields()))
         with announced(replay):
             done = 0

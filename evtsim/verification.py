@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import abi
-from evtsim.errors import EvtsimError
+from evtsim.errors import EvtsimError, shown
 from evtsim.outcomes import FIELDS, Outcomes
 from evtsim.simulator import Progress, Simulator
 from evtsim.trace import Trace
@@ -101,6 +101,8 @@ def verify(trace: Trace, *, progress: Progress | None = None, threads: int = 1) 
     EvtsimError
         The trace has no recorded outcomes, or is a slice that does not start at record 0.
     """
+    if not isinstance(trace, Trace):
+        raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
     if trace.first != 0:
         raise EvtsimError(
             f"a slice from record {trace.first} on cannot be verified (expected one from 0 on)"

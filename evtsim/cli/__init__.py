@@ -6,32 +6,78 @@ Exit status: 0 fine; 1 verify differs; 2 bad input or usage; 130 after Ctrl-C.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 
 from evtsim.errors import EvtsimError
 
 
 def main() -> None:
     """Run the command line and exit."""
+    # A stream that was closed from outside is None.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    try:
+        with insisting_on_interrupts():
+            status = run()
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        status = 130
+    except BrokenPipeError:
+        status = 0
+    except OSError as error:
+        status = complain(error.strerror or str(error))
+    if status in (0, 2):
+        leave_nothing_to_flush()
+    sys.exit(status)
+
+
+def run() -> int:
+    """Run a command; its exit status."""
     from evtsim.cli.app import app
 
     try:
         status = app(standalone_mode=False)
-        sys.stdout.flush()
     except EvtsimError as error:
-        status = complain(str(error))
-    except BrokenPipeError:
-        # The reader has had enough. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        return complain(str(error))
     except MemoryError:
-        status = complain("not enough memory")
-    except KeyboardInterrupt:
-        status = 130
+        return complain("not enough memory")
+    except SystemExit:  # typer's answer to a closed pipe
+        raise BrokenPipeError from None
+    except (KeyboardInterrupt, OSError):
+        raise
     except Exception as error:
-        status = usage(error)
-    sys.exit(status if isinstance(status, int) else 0)
+        return usage(error)
+    return status if isinstance(status, int) else 0
+
+
+@contextlib.contextmanager
+def insisting_on_interrupts() -> Iterator[None]:
+    """Repeat Ctrl-C until it is heard: raised inside a callback of LLVM's it would be lost."""
+
+    def interrupt(number: int, frame: object) -> None:  # noqa: ARG001
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def leave_nothing_to_flush() -> None:
+    """Keep Python from complaining at exit about a reader that is gone or a disk that is full."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> int:
@@ -43,6 +89,9 @@ def complain(text: str) -> int:
 
 def usage(error: Exception) -> int:
     """Handle what typer raises: a usage error, an abort; raise anything else again."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(error, file=sys.stderr)
+        return 2
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
         hint = f" (see '{context.command_path} --help')" if context is not None else ""

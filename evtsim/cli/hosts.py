@@ -20,9 +20,10 @@ Output = Annotated[
 
 def emit(host: Host, output: str | None, force: bool, as_json: bool) -> None:
     """Write a host file, or print the host."""
-    if output is not None:
+    if output not in (None, "-"):
+        assert output is not None
         host.to_json(output, overwrite=force)
-    elif as_json:
+    elif as_json or output == "-":
         print_json(host.to_dict())
     else:
         first = 0

@@ -12,6 +12,7 @@ from evtsim.cli.output import (
     Force,
     HostFile,
     Json,
+    count,
     duration,
     print_fields,
     print_json,
@@ -52,8 +53,7 @@ def replay(
     from evtsim.simulator import Simulator
 
     loaded = open_trace(trace, host)
-    for path in (outcomes, state):
-        refuse_to_overwrite(path, force)
+    check_outputs(outcomes, state, force)
     sim = Simulator(loaded.require_host()) if start is None else Simulator.load(start)
     before = time.perf_counter()
     with progress("replaying") as shown:
@@ -67,12 +67,21 @@ def replay(
     print_run(run, as_json, seconds)
 
 
-def refuse_to_overwrite(path: str | None, force: bool) -> None:
-    """Raise an error now rather than after the work."""
+def check_outputs(outcomes: str | None, state: str | None, force: bool) -> None:
+    """Raise an error now rather than after the work, or half of it."""
     from evtsim.errors import EvtsimError
 
-    if path is not None and path != "-" and Path(path).exists() and not force:
-        raise EvtsimError(f"{path}: exists already (--force replaces it)")
+    for option, path in (("--outcomes", outcomes), ("--state", state)):
+        if path is None:
+            continue
+        if path == "-":
+            raise EvtsimError(f"{option} -: the summary goes to stdout (expected a file)")
+        if not Path(path).parent.is_dir():
+            raise EvtsimError(f"{path}: No such file or directory")
+        if Path(path).is_file() and not force:
+            raise EvtsimError(f"{path}: exists already (--force replaces it)")
+    if outcomes is not None and outcomes == state:
+        raise EvtsimError(f"{outcomes}: cannot hold both the outcomes and the state")
 
 
 def write_outcomes(path: str, trace: Any, outcomes: Any, force: bool) -> None:
@@ -178,14 +187,16 @@ def print_verification(name: str, result: Verification) -> None:
 
 
 def demo(
-    records: Annotated[int, typer.Option(help="Of the generated trace.")] = 1_000_000,
+    records: Annotated[
+        str, typer.Option("--records", "-n", help="Of the generated trace: 20000, 1e6, 10M.")
+    ] = "1M",
 ) -> int:
     """Show the main job: generate a trace, replay it; verify a recording of Xen's own code."""
     from evtsim import run, samples, workloads
     from evtsim.verification import verify as verify_trace
 
     print(f"A generated trace: {workloads.describe('channels')}")
-    trace = workloads.generate("channels", records=records, domains=200, vcpus=2, ports=64)
+    trace = workloads.generate("channels", records=count(records), domains=200, vcpus=2, ports=64)
     with progress("replaying") as shown:
         before = time.perf_counter()
         result = run.replay(trace, outcomes=False, progress=shown)

@@ -82,6 +82,7 @@ def generate(
 def parse_parameters(defaults: dict[str, Any], given: list[str]) -> dict[str, Any]:
     """Read NAME=VALUE by the type of the parameter's default."""
     values = {}
+    defaults = {name: v for name, v in defaults.items() if name not in ("records", "seed")}
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or key not in defaults:

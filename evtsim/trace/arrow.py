@@ -50,10 +50,10 @@ def batch(schema: pa.Schema, columns: Columns, recorded: Outcomes | None) -> pa.
 
 @contextlib.contextmanager
 def writer(
-    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str]
+    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str], first: int
 ) -> Iterator[Write]:
     """Write a file chunk by chunk; see files.writer."""
-    shape = schema(recorded, header.encode(host, meta))
+    shape = schema(recorded, header.encode(host, meta, first))
     records = 0
     with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, shape) as out:
 
@@ -80,7 +80,7 @@ def read(path: str) -> Contents:
     except (pa.ArrowException, ValueError, UnicodeDecodeError) as error:
         raise TraceError("not a whole Arrow file", path=path, value=_line(error)) from None
     metadata = reader.schema.metadata
-    host, meta = header.decode(metadata, path)
+    host, meta, start = header.decode(metadata, path)
     require(names, Place(path))
     marks = [custom or {} for _, custom in batches]
     ours = header.is_ours(metadata) or any(header.is_ours(dict(mark)) for mark in marks)
@@ -94,7 +94,7 @@ def read(path: str) -> Contents:
             load = functools.cache(functools.partial(_load, data, crc, Place(path, first)))
             chunks.append(Chunk(data.num_rows, load))
             first += data.num_rows
-    return chunks, host, meta
+    return chunks, host, meta, start
 
 
 def _check_structure(
@@ -120,6 +120,11 @@ def _check_structure(
 
 def _load(data: pa.RecordBatch, crc: int | None, place: Place) -> Loaded:
     """Check a batch's sum and make its columns."""
+    if crc is None:
+        try:
+            data.validate(full=True)  # offsets and indices that point nowhere
+        except pa.ArrowInvalid as error:
+            raise TraceError("not valid Arrow data", path=place.path, value=_line(error)) from None
     source = {name: data.column(i) for i, name in enumerate(data.schema.names)}
     loaded = fit_all({n: c for n, c in source.items() if n in COLUMN_DTYPES}, place, fit_arrow)
     if crc is not None and checksum(*loaded) != crc:

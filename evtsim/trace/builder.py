@@ -65,7 +65,7 @@ class TraceBuilder:
             A value does not fit its field, or ts is before the last record's.
         """
         last = self._rows[-1][0] if self._rows else 0
-        row = (last if ts is None else ts, dom, vcpu, int(op), int(flags), arg0, arg1)
+        row = (last if ts is None else ts, dom, vcpu, op, flags, arg0, arg1)
         for name, value in zip(FIELDS, row, strict=True):
             info = np.iinfo(COLUMN_DTYPES[name])
             if not isinstance(value, (int, np.integer)) or not info.min <= value <= info.max:

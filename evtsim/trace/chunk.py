@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,17 @@ class Chunk:
     def of(cls, columns: Columns, recorded: Outcomes | None = None) -> Chunk:
         """Make a chunk of columns that are there already."""
         return cls(len(columns.ts), lambda: (columns, recorded))
+
+    def keeping(self, names: Sequence[str]) -> Chunk:
+        """Make a chunk with these of the recorded fields."""
+
+        def load() -> Loaded:
+            columns, recorded = self.load()
+            if recorded is None or not names:
+                return columns, None
+            return columns, Outcomes(**{name: getattr(recorded, name) for name in names})
+
+        return Chunk(self.records, load)
 
     def __getitem__(self, part: slice) -> Chunk:
         def load() -> Loaded:

@@ -68,8 +68,13 @@ def fit_numbers(values: Array, name: str, place: Place) -> Array:
     dtype = COLUMN_DTYPES[name]
     if values.dtype != dtype and len(values):
         info = np.iinfo(dtype)
+        if values.dtype.kind == "b":
+            values = values.view(np.uint8)
         if values.dtype.kind == "f":
-            bad = ~((values >= info.min) & (values <= float(info.max)) & (values % 1 == 0))
+            values = values.astype(np.float64, copy=False)
+            # The bound above is a power of two, which a float holds exactly.
+            with np.errstate(invalid="ignore"):
+                bad = ~((values >= info.min) & (values < float(info.max + 1)) & (values % 1 == 0))
         else:
             # Python's integers compare without being cast, whatever the column's sign.
             bad = (values < info.min) | (values > info.max)
@@ -200,12 +205,15 @@ def fit_all(
 
 def require(names: Iterable[str], place: Place) -> None:
     """Raise a TraceError if a column of records is missing."""
+    names = list(names)
     present = set(names)
     missing = [name for name in FIELDS if name not in present]
     if missing:
         raise TraceError(
             f"no column {', '.join(missing)}", path=place.path, expected=", ".join(FIELDS)
         )
+    if len(present) < len(names):
+        raise TraceError("two columns of one name", path=place.path)
 
 
 def checksum(columns: Columns, recorded: Outcomes | None) -> int:

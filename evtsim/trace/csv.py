@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 
 from evtsim import __version__, abi
 from evtsim.dtypes import Columns
-from evtsim.errors import HostError, TraceError
+from evtsim.errors import HostError, TraceError, shown
 from evtsim.host import Host
 from evtsim.outcomes import Outcomes
 from evtsim.trace.chunk import Chunk
@@ -43,19 +43,20 @@ BLOCK = 1 << 24
 
 def _blocks(stream: BinaryIO, comments: list[str]) -> Iterator[bytes]:
     """Read whole lines block by block; comment lines are put aside."""
+    mark = b"\xef\xbb\xbf"  # as some programs begin a file in UTF-8
     while block := stream.read(BLOCK):
-        block += stream.readline()
+        block = (block + stream.readline()).removeprefix(mark)
         if not block.isascii():
             block.decode()  # text or nothing: pyarrow cannot report rows that are neither
         if b"#" in block:
             lines = block.splitlines(keepends=True)
-            marks = [line.lstrip().startswith(b"#") for line in lines]
+            aside = [line.lstrip().startswith(b"#") for line in lines]
             comments += [
                 line.decode().strip().lstrip("#").strip()
-                for line, mark in zip(lines, marks, strict=True)
-                if mark
+                for line, comment in zip(lines, aside, strict=True)
+                if comment
             ]
-            block = b"".join(line for line, mark in zip(lines, marks, strict=True) if not mark)
+            block = b"".join(n for n, comment in zip(lines, aside, strict=True) if not comment)
         if block.strip():
             yield block
 
@@ -76,8 +77,7 @@ def read(path: str) -> Contents:
             raise TraceError("not a whole gzip file", path=path, value=str(error)) from None
         except UnicodeDecodeError:
             raise TraceError("not a CSV file", path=path, expected="text in UTF-8") from None
-    host, meta = _parse_comments(comments, path)
-    return chunks, host, meta
+    return chunks, *_parse_comments(comments, path)
 
 
 def _chunks(blocks: Iterator[bytes], path: str) -> Iterator[Chunk]:
@@ -90,8 +90,6 @@ def _chunks(blocks: Iterator[bytes], path: str) -> Iterator[Chunk]:
             header, _, text = text.partition(b"\n")
             names = [name.strip().strip('"') for name in header.decode().split(",")]
             require(names, Place(path))
-            if len(set(names)) < len(names):
-                raise TraceError("two columns of one name", path=path)
         if text.strip():
             chunk = _parse(text, names, Place(path, first))
             yield chunk
@@ -120,7 +118,7 @@ def _parse(text: bytes, names: list[str], place: Place) -> Chunk:
             raise TraceError("not a CSV file", path=place.path, value=_line(error)) from None
         row = wrong[0]
         raise TraceError(
-            f"{row.actual_columns} fields in {row.text!r}",
+            f"{row.actual_columns} fields in {shown(row.text)}",
             path=place.path,
             record=None if row.number is None else place.first + row.number - 1,
             expected=f"{row.expected_columns}",
@@ -129,10 +127,11 @@ def _parse(text: bytes, names: list[str], place: Place) -> Chunk:
     return Chunk.of(*fit_all(columns, place, fit_arrow))
 
 
-def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[str, Any]]:
-    """Find host and provenance among the comments."""
+def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[str, Any], int]:
+    """Find host, provenance and number of the first record among the comments."""
     host: Host | None = None
     meta: dict[str, Any] = {}
+    first = 0
     for comment in comments:
         name, _, text = comment.partition(":")
         if name == "host":
@@ -141,15 +140,17 @@ def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[s
             except HostError as error:
                 raise TraceError(f"its '# host:' line: {error}", path=path) from None
         elif name == "meta":
-            with contextlib.suppress(ValueError):  # a comment of somebody else's
+            with contextlib.suppress(ValueError, RecursionError):  # a comment of somebody else's
                 data = json.loads(text)
                 meta = data if isinstance(data, dict) else meta
-    return host, meta
+        elif name == "first" and text.strip().isdecimal():
+            first = int(text)
+    return host, meta, first
 
 
 @contextlib.contextmanager
 def writer(
-    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str]
+    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str], first: int
 ) -> Iterator[Write]:
     """Write a file chunk by chunk; see files.writer."""
     names = [*FIELDS, *(OUT_PREFIX + name for name in recorded)]
@@ -165,6 +166,7 @@ def writer(
         head = [f"# evtsim {__version__}"]
         head += [f"# host: {host.to_json_text()}"] if host else []
         head += [f"# meta: {json.dumps(dict(meta), sort_keys=True)}"] if meta else []
+        head += [f"# first: {first}"] if first else []
         stream.write("\n".join([*head, ",".join(names), ""]).encode())
         options = pacsv.WriteOptions(include_header=False, quoting_style="none")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from evtsim.trace import arrow, csv, parquet
 from evtsim.trace.chunk import Chunk
 
 Write = Callable[[Columns, Outcomes | None], None]
-Contents = tuple[list[Chunk], Host | None, dict[str, Any]]
+Contents = tuple[list[Chunk], Host | None, dict[str, Any], int]
 
 FORMATS = {".arrow": arrow, ".parquet": parquet, ".csv": csv, ".csv.gz": csv}
 
@@ -34,15 +35,17 @@ def _format(path: str | os.PathLike[str]) -> Any:
 
 
 def read(path: str | os.PathLike[str]) -> Contents:
-    """Open a trace file: its chunks, its host if it says so, its provenance."""
+    """Open a trace file: chunks, host if it says so, provenance, number of the first record."""
     module = _format(path)
     name = os.fspath(path)
-    if name != "-":
-        if Path(name).is_dir():
-            raise TraceError("is a folder", path=path, expected="a trace file")
-        if not Path(name).exists():
-            raise TraceError("no such file", path=path)
+    if name == "-" and sys.stdin is None:
+        raise TraceError("no standard input", path=path)
     try:
+        if name != "-":
+            if Path(name).is_dir():
+                raise TraceError("is a folder", path=path, expected="a trace file")
+            if not Path(name).exists():
+                raise TraceError("no such file", path=path)
         contents: Contents = module.read(name)
     except OSError as error:
         # pyarrow's own OSErrors are about contents and carry no errno.
@@ -56,6 +59,7 @@ def writer(
     host: Host | None,
     meta: Mapping[str, Any],
     recorded: Sequence[str] = (),
+    first: int = 0,
     *,
     overwrite: bool = True,
 ) -> Iterator[Write]:
@@ -70,6 +74,8 @@ def writer(
         Provenance.
     recorded : sequence of str
         Names of the outcomes' fields that every chunk brings.
+    first : int
+        Number that the first record has in the trace this is a slice of.
     overwrite : bool
         Whether a file that is there already may be replaced.
 
@@ -80,12 +86,12 @@ def writer(
     """
     module = _format(path)
     if os.fspath(path) == "-":
-        with csv.writer("-", host, meta, recorded) as write:
+        with csv.writer("-", host, meta, recorded, first) as write:
             yield write
         return
     with (
         written_whole(path, overwrite=overwrite) as temporary,
-        module.writer(str(temporary), host, meta, recorded) as write,
+        module.writer(str(temporary), host, meta, recorded, first) as write,
     ):
         yield write
 

@@ -22,14 +22,15 @@ CRC_KEY = b"evtsim.crc32"
 Metadata = Mapping[bytes, bytes]
 
 
-def encode(host: Host | None, meta: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """Return the metadata entries of a new file."""
+def encode(host: Host | None, meta: Mapping[str, Any], first: int) -> dict[bytes, bytes]:
+    """Return the metadata entries of a new file, whose first record was `first` of its trace."""
     text = json.dumps(
         {
             "format": FORMAT,
             "version": __version__,
             "host": host and host.to_dict(),
             "meta": dict(meta),
+            "first": first,
         },
         sort_keys=True,
     ).encode()
@@ -42,12 +43,16 @@ def damaged(path: str, what: str) -> TraceError:
 
 
 def is_ours(metadata: Metadata | None) -> bool:
-    """Tell a file of ours, even a damaged one, from a stranger's."""
-    return any(key.startswith((b"evtsi", b"vtsim")) or b"tsim" in key for key in metadata or ())
+    """Tell a file of ours from a stranger's, even if a bit of one of the keys has changed."""
+    return any(
+        len(key) == len(ours) and sum(a != b for a, b in zip(key, ours, strict=True)) <= 1
+        for key in metadata or ()
+        for ours in (KEY, CRC_KEY)
+    )
 
 
-def decode(metadata: Metadata | None, path: str) -> tuple[Host | None, dict[str, Any]]:
-    """Read the metadata entries of a file: host and provenance.
+def decode(metadata: Metadata | None, path: str) -> tuple[Host | None, dict[str, Any], int]:
+    """Read the metadata entries of a file: host, provenance, number of the first record.
 
     Raises
     ------
@@ -55,12 +60,14 @@ def decode(metadata: Metadata | None, path: str) -> tuple[Host | None, dict[str,
         They are damaged, or of a later format.
     """
     if not is_ours(metadata):
-        return None, {}
+        return None, {}, 0
     assert metadata is not None
     text = metadata.get(KEY)
     if text is None or metadata.get(CRC_KEY) != str(zlib.crc32(text)).encode():
         raise damaged(path, "its header does not match its checksum")
     data = json.loads(text)
+    if not data.keys() >= {"format", "version", "host", "meta"}:
+        raise damaged(path, "its header is not complete")
     if data["format"] > FORMAT:
         raise TraceError(
             f"format {data['format']} of evtsim {data['version']}",
@@ -71,4 +78,4 @@ def decode(metadata: Metadata | None, path: str) -> tuple[Host | None, dict[str,
         host = None if data["host"] is None else Host.from_dict(data["host"])
     except HostError as error:
         raise TraceError(f"its host: {error}", path=path) from None
-    return host, data["meta"]
+    return host, data["meta"], int(data.get("first", 0))

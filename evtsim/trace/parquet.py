@@ -33,7 +33,7 @@ CHUNKS = "evtsim.chunks"  # footer: JSON, [records, CRC-32] of every row group
 
 @contextlib.contextmanager
 def writer(
-    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str]
+    path: str, host: Host | None, meta: Mapping[str, Any], recorded: Sequence[str], first: int
 ) -> Iterator[Write]:
     """Write a file chunk by chunk, one row group each; see files.writer."""
     plain = schema(recorded)
@@ -51,7 +51,7 @@ def writer(
                 out.write_batch(batch(shape, columns, outcomes), row_group_size=len(columns.ts))
 
         yield write
-        entries: dict[Any, Any] = {**header.encode(host, meta), CHUNKS: json.dumps(groups)}
+        entries: dict[Any, Any] = {**header.encode(host, meta, first), CHUNKS: json.dumps(groups)}
         out.add_key_value_metadata(entries)
 
 
@@ -65,7 +65,7 @@ def read(path: str) -> Contents:
         rows = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
-    host, meta = header.decode(metadata, path)
+    host, meta, start = header.decode(metadata, path)
     require(names, Place(path))
     sums: list[int | None] = [None] * len(rows)
     ids = [(field.metadata or {}).get(FIELD_ID) for field in fields]
@@ -85,7 +85,7 @@ def read(path: str) -> Contents:
         load = functools.partial(_load, file, group, records, crc, Place(path, first))
         chunks.append(Chunk(records, load))
         first += records
-    return chunks, host, meta
+    return chunks, host, meta, start
 
 
 def _load(file: pq.ParquetFile, group: int, records: int, crc: int | None, place: Place) -> Loaded:
@@ -93,6 +93,7 @@ def _load(file: pq.ParquetFile, group: int, records: int, crc: int | None, place
     try:
         names = [name for name in file.schema_arrow.names if name in COLUMN_DTYPES]
         table = file.read_row_group(group, columns=names, use_threads=False).combine_chunks()
+        table.validate(full=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(place.path, error) from None
     source = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim.dtypes import RECORD_DTYPE, Columns
-from evtsim.errors import HostError, TraceError
+from evtsim.errors import HostError, TraceError, shown
 from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
 from evtsim.outcomes import Outcomes
@@ -57,6 +58,12 @@ class Trace:
         path: str | None = None,
         first: int = 0,
     ) -> None:
+        if host is not None and not isinstance(host, Host):
+            raise HostError(f"host is {shown(host)} (expected an evtsim.Host)")
+        try:
+            json.dumps(meta if meta is None else dict(meta))
+        except (TypeError, ValueError) as error:
+            raise TraceError(f"meta is not JSON-like ({error})") from None
         self._chunks = list(chunks)
         self.host = host
         self.meta: dict[str, Any] = dict(meta or {})
@@ -85,8 +92,8 @@ class Trace:
         """
         from evtsim.trace import files
 
-        chunks, stored, meta = files.read(path)
-        return cls(chunks, host or stored, meta, path=os.fspath(path))
+        chunks, stored, meta, first = files.read(path)
+        return cls(chunks, host or stored, meta, path=os.fspath(path), first=first)
 
     @classmethod
     def from_records(
@@ -109,13 +116,17 @@ class Trace:
             Provenance.
         """
         place = Place()
-        door.require(records.dtype.names or (), place)
+        door.require(_field_names(records, "records"), place)
         source: dict[str, Any] = {name: records[name].copy() for name in FIELDS}
         if recorded is not None:
             pairs = (
                 recorded.fields()
                 if isinstance(recorded, Outcomes)
-                else ((n, recorded[n]) for n in OUTCOME_FIELDS if n in recorded.dtype.names)
+                else (
+                    (n, recorded[n])
+                    for n in OUTCOME_FIELDS
+                    if n in _field_names(recorded, "recorded")
+                )
             )
             source.update((OUT_PREFIX + name, column.copy()) for name, column in pairs)
         return cls([Chunk.of(*door.fit_all(source, place, door.fit_array))], host, meta)
@@ -155,11 +166,16 @@ class Trace:
     def concat(cls, traces: Sequence[Trace]) -> Trace:
         """Put traces of one host end to end; each must begin where the one before ended, or later.
 
-        Recorded outcomes stay if every trace has them.
+        Recorded outcomes stay, in the fields that every trace has, unless the traces are slices
+        between which records are missing.
         """
+        traces = list(traces)
         host = _common_host(traces)
-        chunks = [chunk for trace in traces for chunk in trace._chunks]
-        joined = cls(chunks, host, _common_meta("concat", traces))
+        filled = [trace for trace in traces if len(trace)]
+        names = _common_recorded(filled)
+        chunks = [chunk.keeping(names) for trace in filled for chunk in trace._chunks]
+        first = filled[0].first if filled else 0
+        joined = cls(chunks, host, _common_meta("concat", traces), first=first)
         for _ in joined.stretches():  # time must not run backwards where they meet
             pass
         return joined
@@ -171,6 +187,7 @@ class Trace:
         Equal ts keep the order of the traces. Recorded outcomes are left out: they were
         answers to another sequence.
         """
+        traces = list(traces)
         host = _common_host(traces)
         parts = [trace.columns for trace in traces]
         ts = np.concatenate([part.ts for part in parts])
@@ -306,7 +323,9 @@ class Trace:
 
         recorded = self._chunks[0].load()[1] if self._chunks else None
         names = [name for name, _ in recorded.fields()] if recorded else []
-        with files.writer(path, self.host, self.meta, names, overwrite=overwrite) as write:
+        with files.writer(
+            path, self.host, self.meta, names, self.first, overwrite=overwrite
+        ) as write:
             for _, columns, outcomes in self.stretches():
                 write(columns, outcomes)
 
@@ -364,3 +383,25 @@ def _common_host(traces: Sequence[Trace]) -> Host | None:
 
 def _common_meta(how: str, traces: Sequence[Trace]) -> dict[str, Any]:
     return {"made_by": how, "of": [trace.meta for trace in traces]}
+
+
+def _common_recorded(traces: Sequence[Trace]) -> list[str]:
+    """Return the recorded fields that traces have in common and that still mean something."""
+    position = traces[0].first if traces else 0
+    common = list(OUTCOME_FIELDS)
+    for trace in traces:
+        if trace.first not in (0, position):  # records are missing in front of it
+            return []
+        recorded = trace[:1].recorded
+        present = dict(recorded.fields()) if recorded is not None else {}
+        common = [name for name in common if name in present]
+        position += len(trace)
+    return common
+
+
+def _field_names(array: Any, what: str) -> tuple[str, ...]:
+    """Return the fields of a structured array; a TraceError if it is none."""
+    names = getattr(getattr(array, "dtype", None), "names", None)
+    if names is None:
+        raise TraceError(f"{what}: a {type(array).__name__}", expected="a structured array")
+    return tuple(names)

@@ -190,6 +190,40 @@ def test_a_closed_pipe_is_no_error(trace):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("command", ["info", "replay"])
+def test_a_reader_that_takes_nothing_is_no_error(trace, command):
+    line = f"{sys.executable} -m evtsim {command} {trace} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize("end", [">/dev/full", ">&-", "<&- -"])
+def test_streams_that_are_full_or_closed(trace, end):
+    target = "" if end.endswith("-") and "<" in end else trace
+    line = f"{sys.executable} -m evtsim info {target} {end}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    assert done.returncode == (0 if end == ">&-" else 2)
+
+
+def test_the_time_span_begins_with_the_first_record(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        '# host: {"domains": [{}]}\nts,dom,vcpu,op,flags,arg0,arg1\n'
+        "1000000000,0,0,upcall,0,0,0\n1000000005,0,0,upcall,0,0,0\n"
+    )
+    assert json.loads(evtsim_command("replay", str(path), "--json").stdout)["duration_ns"] == 5
+
+
+def test_a_replay_that_cannot_write_all_writes_nothing(trace, tmp_path):
+    out, state = tmp_path / "out.arrow", tmp_path / "nowhere" / "state"
+    done = evtsim_command("replay", trace, "--outcomes", str(out), "--state", str(state))
+    assert_refused(done, "No such file or directory")
+    done = evtsim_command("replay", trace, "--outcomes", str(out), "--state", str(out))
+    assert_refused(done, "both the outcomes and the state")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_ctrl_c_ends_with_130(tmp_path):
     path = tmp_path / "long.arrow"
     workloads.generate("channels", records=6_000_000, domains=500, ports=100).save(path)
@@ -252,6 +286,7 @@ def test_wrong_host_files(trace, tmp_path, name):
         (["generate", "channels", "x.arrow", "-n", "many"], "'many'"),
         (["generate", "channels", "x.arrow", "-p", "domains"], "expected NAME=VALUE"),
         (["generate", "channels", "x.arrow", "-p", "domains=1"], "domains is 1"),
+        (["generate", "channels", "x.arrow", "-p", "seed=1"], "expected NAME=VALUE"),
         (["generate", "channels", "x.arrow", "-p", "rate=fast"], "expected float"),
         (["generate", "channels", "nowhere/x.arrow"], "No such file or directory"),
         (["convert", SAMPLE, "x.txt"], "unknown suffix"),

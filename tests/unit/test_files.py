@@ -225,6 +225,48 @@ def test_csv_as_people_write_it(tmp_path):
     assert evtsim.replay(trace).outcomes.rc.tolist() == [0, 0, 0]
 
 
+def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path):
+    (tmp_path / "t.csv").write_bytes((HEADER + "1,0,0,send,0,1,0\n").encode("utf-8-sig"))
+    assert Trace.load(tmp_path / "t.csv").op.tolist() == [4]
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".parquet"])
+def test_two_columns_of_one_name_are_refused(trace, tmp_path, suffix):
+    table = strangers_table(trace).append_column("arg0", pa.array([0] * len(trace)))
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".arrow":
+        with pa.ipc.new_file(path, table.schema) as sink:
+            sink.write_table(table)
+    else:
+        pq.write_table(table, path)
+    with pytest.raises(TraceError, match="two columns of one name"):
+        Trace.load(path)
+
+
+def test_a_strangers_damaged_words_are_refused(tmp_path, trace):
+    """Offsets that point nowhere must not be followed."""
+    table = strangers_table(trace)
+    words = pa.array([str(n) for n in trace.arg0.tolist()])
+    table = table.set_column(table.schema.get_field_index("arg0"), "arg0", words)
+    path = tmp_path / "t.arrow"
+    with pa.ipc.new_file(path, table.schema) as sink:
+        sink.write_table(table)
+    data = bytearray(path.read_bytes())
+    place = data.index(words.buffers()[1].to_pybytes()[: 4 * len(trace)])
+    data[place + 4 * 50 + 3] ^= 0x40
+    path.write_bytes(data)
+    with pytest.raises(TraceError, match="not valid Arrow data"):
+        Trace.load(path).columns
+
+
+def test_links_and_pipes_stay_what_they_are(trace, tmp_path):
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    trace.save(tmp_path / "link.csv")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert Trace.load(tmp_path / "real.csv").digest() == trace.digest()
+
+
 def test_a_cut_gzip_file_is_refused(tmp_path):
     path = tmp_path / "t.csv.gz"
     whole = gzip.compress((HEADER + "1,0,0,send,0,1,0\n" * 1000).encode())

@@ -125,6 +125,31 @@ def test_damaged_checkpoints_are_refused(tmp_path):
         assert loaded.host == sim.host
 
 
+@pytest.mark.parametrize(
+    ("table", "field", "value"),
+    [
+        ("ports", "peer", 2**31),
+        ("ports", "remote_dom", 60000),
+        ("ports", "remote_port", 2**31),
+        ("ports", "peer_vcpu", 60000),
+        ("domains", "nr_ports", 2**31),
+        ("domains", "first_vcpu", 2**31),
+        ("domains", "word_shift", 255),
+        ("host", "buckets_used", 2**31),
+        ("buckets", None, 2**31),
+        ("virqs", None, 2**31),
+    ],
+)
+def test_checkpoints_that_make_no_sense_are_refused(trace, tmp_path, table, field, value):
+    sim = Simulator(trace.host)
+    sim.apply(trace[:5000])
+    array = getattr(sim.state.tables, table)
+    array[... if field is None else field] = value
+    sim.save(tmp_path / "state")
+    with pytest.raises(EvtsimError, match=f"makes no sense \\(its table {table}\\)"):
+        Simulator.load(tmp_path / "state")
+
+
 def test_foreign_checkpoints_are_refused(tmp_path, trace):
     trace[:5].save(tmp_path / "t.arrow")
     np.savez(tmp_path / "foreign.npz", a=np.zeros(3))

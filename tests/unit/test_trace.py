@@ -107,6 +107,64 @@ def test_concat_and_merge(host):
         Trace.merge([a, Trace.from_records(records(send(1)), Host.uniform(2))])
 
 
+def test_slices_remember_where_they_began(host, tmp_path):
+    recorded = evtsim.Outcomes(rc=np.array([0, -22, 0, 0], np.int32))
+    trace = Trace.from_records(records(*(send(i) for i in range(4))), host, recorded)
+    for suffix in (".arrow", ".parquet", ".csv"):
+        trace[2:].save(tmp_path / f"part{suffix}")
+        with pytest.raises(EvtsimError, match="from record 2 on"):
+            evtsim.verify(Trace.load(tmp_path / f"part{suffix}"))
+    joined = Trace.concat([trace[:2], trace[2:]])
+    assert joined.recorded.rc.tolist() == [0, -22, 0, 0]
+    assert Trace.concat([trace[:1], trace[2:]]).recorded is None
+    with pytest.raises(EvtsimError, match="from record 1 on"):
+        evtsim.verify(Trace.concat([trace[1:2], trace[2:]]))
+
+
+def test_concat_keeps_the_recorded_fields_that_all_have(host, tmp_path):
+    both = evtsim.Outcomes(rc=np.array([0], np.int32), port=np.array([0], np.uint32))
+    some = evtsim.Outcomes(rc=np.array([-22], np.int32))
+    parts = [
+        Trace.from_records(records(send(i)), host, recorded)
+        for i, recorded in enumerate([both, some])
+    ]
+    joined = Trace.concat(parts)
+    assert dict(joined.recorded.fields()).keys() == {"rc"}
+    joined.save(tmp_path / "t.arrow")
+    assert Trace.load(tmp_path / "t.arrow").recorded.rc.tolist() == [0, -22]
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_floats_just_beyond_a_column_do_not_fit(host, dtype):
+    for name, value in (("ts", 2.0**64), ("arg0", 2.0**32), ("dom", 2.0**16)):
+        table = np.zeros(1, [(field, dtype) for field in evtsim.RECORD_DTYPE.names])
+        with np.errstate(over="ignore"):
+            table[name] = value
+        with pytest.raises(TraceError, match=f"record 0, field {name}"):
+            Trace.from_records(table, host)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda host: Trace.from_records([1, 2], host),
+        lambda host: Trace.from_records(records(send(1)), "host"),
+        lambda host: Trace.from_records(records(send(1)), host, recorded=[0]),
+        lambda host: Trace.from_records(records(send(1)), host, meta={"a": {1}}),
+        lambda host: evtsim.Simulator(host).apply("t.arrow"),
+        lambda host: evtsim.verify("t.arrow"),
+        lambda host: Host(domains=[{"vcpus": 1}]),
+        lambda host: Host(domains=5),
+        lambda host: evtsim.TraceBuilder(host).record(4.5, dom=0),
+        lambda host: evtsim.workloads.generate("channels", records=1.5),
+        lambda host: evtsim.workloads.generate("channels", rate="x"),
+    ],
+)
+def test_things_of_the_wrong_kind_are_refused(host, make):
+    with pytest.raises(EvtsimError):
+        make(host)
+
+
 def test_digest_is_of_records_and_host(host):
     trace = Trace.from_records(records(send(1), send(2)), host, meta={"a": 1})
     same = Trace.concat([trace[:1], trace[1:]])
