@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evtsim import abi, statistics
+from evtsim import __version__, abi, statistics
+from evtsim._files import written_whole
 from evtsim.abi import Effect
 from evtsim.dtypes import TALLY_OPS
+from evtsim.errors import EvtsimError
 from evtsim.host import Host
+from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
 from evtsim.outcomes import Outcomes
 from evtsim.simulator import Progress, Simulator
-from evtsim.state import State
+from evtsim.state import PORT_LEVEL, State
 from evtsim.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from evtsim.dtypes import Array
+
+
+FRAMES = ("ports", "vcpus", "domains", "operations", "timeline", "latency", "edges")
+"""The frames of a run, by the names of its properties."""
+
+DESCRIPTION = "run.json"
+STATE = "state"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,12 +166,80 @@ class Run:
         totals = self.totals()
         return pd.DataFrame({"metric": list(totals), "value": list(totals.values())})
 
+    # Keeping -------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the run into a folder: state, outcomes, and every frame as Parquet.
+
+        Parameters
+        ----------
+        folder : path-like
+            Made if need be.
+        overwrite : bool
+            Whether files of a run that is there already may be replaced.
+        """
+        from evtsim import checkpoint
+
+        target = Path(folder)
+        if (target / DESCRIPTION).exists() and not overwrite:
+            raise EvtsimError(f"{folder}: holds a run already (--force replaces it)")
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EvtsimError(f"{folder}: {error.strerror}") from None
+        checkpoint.save(target / STATE, self.host, self.state.snapshot())
+        kept = {name: getattr(self, name) for name in FRAMES if self.has(name)}
+        if self.outcomes is not None:
+            kept["outcomes"] = self.outcomes.frame()
+        for name, frame in kept.items():
+            with written_whole(target / f"{name}.parquet") as temporary:
+                frame.to_parquet(temporary, index=False)
+        description = {"version": __version__, "frames": list(kept), "totals": self.totals()}
+        with written_whole(target / DESCRIPTION) as temporary:
+            temporary.write_text(json.dumps(description, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Run:
+        """Read what :meth:`save` wrote.
+
+        Raises
+        ------
+        EvtsimError
+            There is no whole run in the folder.
+        """
+        from evtsim import checkpoint
+
+        source = Path(folder)
+        if not (source / DESCRIPTION).is_file():
+            raise EvtsimError(f"{folder}: holds no run (expected a folder with {DESCRIPTION})")
+        host, tables = checkpoint.load(source / STATE)
+        state = State(host, int(tables["host"]["level"][0]))
+        state.restore(tables)
+        path = source / "outcomes.parquet"
+        return cls(host, state, _load_outcomes(path) if path.exists() else None)
+
+    def has(self, name: str) -> bool:
+        """Tell whether this run's statistics include a frame."""
+        needed = PORT_LEVEL if name in ("ports", "edges") else 1
+        return self.state.level >= needed
+
     def __repr__(self) -> str:
         errors = int(self.state.tables.failed.sum())
         return f"<Run of {self.records:,} records, {errors:,} of them errors, on {self.host!r}>"
 
     def _repr_html_(self) -> str:
         return f"<b>Run</b> {repr(self)[8:-1]}{self.summary()._repr_html_()}"  # type: ignore[operator]
+
+
+def _load_outcomes(path: Path) -> Outcomes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=list(OUTCOME_FIELDS))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise EvtsimError(f"{path}: {str(error).partition(chr(10))[0]}") from None
+    return Outcomes(**{name: table.column(name).to_numpy() for name in OUTCOME_FIELDS})
 
 
 def replay(

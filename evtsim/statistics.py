@@ -261,6 +261,22 @@ def by_type(state: State) -> list[dict[str, int | str]]:
     return rows
 
 
+def busiest(state: State, count: int = 5) -> list[dict[str, int]]:
+    """Return the ports that were notified most: dom, port, raised, coalesced, delivered."""
+    dom, port, index = _pool(state)
+    stats, rare = state.tables.port_stats[index], state.tables.port_rare[index]
+    raised = stats["set"] + stats["coalesced"]
+    pending, _ = _bits(state, dom, port)
+    delivered = stats["set"] - rare["cleared"] - pending
+    top = np.argsort(-raised, kind="stable")[:count]
+    columns = {
+        "dom": dom, "port": port, "raised": raised, "coalesced": stats["coalesced"],
+        "delivered": delivered,
+    }  # fmt: skip
+    rows = [{name: int(column[i]) for name, column in columns.items()} for i in top]
+    return [row for row in rows if row["raised"]]
+
+
 # Helpers -----------------------------------------------------------------------------------------
 
 

@@ -41,6 +41,13 @@ def replay(
             "other suffix a checkpoint.",
         ),
     ] = None,
+    stats: Annotated[
+        str, typer.Option(metavar="LEVEL", help="What to count: port, domain or none.")
+    ] = "port",
+    save: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Keep the whole run here, for 'evtsim show'."),
+    ] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", metavar="FILE", help="Begin with this checkpoint's state."),
@@ -49,21 +56,29 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Replay a trace and sum up what happened."""
+    from evtsim.errors import EvtsimError
     from evtsim.run import Run
     from evtsim.simulator import Simulator
 
     loaded = open_trace(trace, host)
     check_outputs(outcomes, state, force)
-    sim = Simulator(loaded.require_host()) if start is None else Simulator.load(start)
+    if stats not in ("port", "domain", "none"):
+        raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
+    level = None if stats == "none" else stats
+    host_of_trace = loaded.require_host()
+    sim = Simulator(host_of_trace, stats=level) if start is None else Simulator.load(start)
     before = time.perf_counter()
     with progress("replaying") as shown:
-        kept = sim.apply(loaded, outcomes=outcomes is not None, progress=shown)
+        keep = outcomes is not None
+        kept = sim.apply(loaded, outcomes=keep, progress=shown)
     seconds = time.perf_counter() - before
     run = Run.of(sim, kept)
     if outcomes is not None:
         write_outcomes(outcomes, loaded, kept, force)
     if state is not None:
         write_state(state, sim, force)
+    if save is not None:
+        run.save(save, overwrite=force)
     print_run(run, as_json, seconds)
 
 
@@ -112,13 +127,17 @@ def write_state(path: str, sim: Any, force: bool) -> None:
 
 def print_run(run: Run, as_json: bool, seconds: float) -> None:
     """Print the summary of a replay."""
+    from evtsim import statistics
+
     rows = [
         {"operation": row.op_name, "errno": abi_errno(row.rc), "records": row.records}
         for row in run.tally()
     ]
     totals = run.totals()
+    types = statistics.by_type(run.state) if run.has("latency") else []
+    ports = statistics.busiest(run.state) if run.has("ports") else []
     if as_json:
-        print_json({**totals, "operations": rows})
+        print_json({**totals, "operations": rows, "latency_ns": types, "busiest_ports": ports})
         return
     rate = f"{seconds:.2f} s, {run.records / max(seconds, 1e-9) / 1e6:.1f} M records/s"
     print_fields(
@@ -134,8 +153,42 @@ def print_run(run: Run, as_json: bool, seconds: float) -> None:
             or "none",
         }
     )
+    print_statistics(run, types, ports)
     print()
     print_table(["operation", "errno", "records"], [tuple(row.values()) for row in rows])
+
+
+def print_statistics(run: Run, types: list[Any], ports: list[Any]) -> None:
+    """Print what was counted: vcpus in a line, latency by type, the busiest ports."""
+    if run.has("vcpus"):
+        vcpus = run.state.tables.vcpu_stats
+        pending = int(run.state.tables.domain_stats["pending"].sum())
+        print(
+            f"\nvcpus: kicks {vcpus['kicks'].sum():,}, upcalls {vcpus['upcalls'].sum():,}, of them "
+            f"spurious {vcpus['spurious'].sum():,}; still pending: {pending:,} ports"
+        )
+    if types:
+        print()
+        quantiles = [name for name in types[0] if name not in ("type", "delivered")]
+        print_table(
+            ["channel", "delivered", *(f"latency {name}" for name in quantiles)],
+            [(r["type"], r["delivered"], *(duration(r[q]) for q in quantiles)) for r in types],
+        )
+    if ports:
+        print()
+        print_table(
+            ["busiest: dom", "port", "raised", "coalesced %", "delivered"],
+            [
+                (
+                    r["dom"],
+                    r["port"],
+                    r["raised"],
+                    100 * r["coalesced"] / r["raised"],
+                    r["delivered"],
+                )
+                for r in ports
+            ],
+        )
 
 
 def abi_errno(rc: int) -> str:
@@ -217,4 +270,40 @@ def demo(
     return 0 if verification else 1
 
 
-COMMANDS = (demo, replay, verify)
+def show(
+    folder: Annotated[str, typer.Argument(metavar="RUN", help="A folder of 'replay --save'.")],
+    name: Annotated[str, typer.Argument(metavar="FRAME", help="ports, vcpus, domains, …")],
+    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write it here as CSV.")] = None,
+    parquet: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write it here as Parquet.")
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", help="The most rows to print.")] = 40,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Print or export what a saved run holds.
+
+    FRAME: ports, vcpus, domains, operations, timeline, latency or edges; columns are those of
+    docs/statistics.md.
+    """
+    from evtsim._files import written_whole
+    from evtsim.errors import EvtsimError
+    from evtsim.run import FRAMES, Run
+
+    if name not in FRAMES:
+        raise EvtsimError(f"no frame {name!r} (expected one of: {', '.join(FRAMES)})")
+    frame = getattr(Run.load(folder), name)
+    for path, method in ((csv, "to_csv"), (parquet, "to_parquet")):
+        if path is not None:
+            with written_whole(path, overwrite=force) as temporary:
+                getattr(frame, method)(temporary, index=False)
+    if as_json:
+        print(frame.to_json(orient="records"))
+    elif csv is None and parquet is None:
+        table = frame.head(rows).astype(object)
+        print_table(list(frame), table.itertuples(index=False))
+        if len(frame) > rows:
+            print(f"… {len(frame) - rows:,} more rows (--rows, --csv or --parquet show them)")
+
+
+COMMANDS = (demo, replay, verify, show)

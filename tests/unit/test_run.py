@@ -1,0 +1,97 @@
+"""Runs: kept in a folder, shown by the command line, documented in one place."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import evtsim
+from evtsim import EvtsimError, workloads
+from evtsim.run import FRAMES
+from tests.cli.test_cli import evtsim_command
+
+DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
+
+
+@pytest.fixture(scope="module")
+def run():
+    return evtsim.replay(workloads.generate("channels", records=20_000, domains=5, vcpus=2))
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_every_column_is_documented(run, name):
+    section = re.search(rf"^## run\.{name}$(.*?)(?=^## |\Z)", DOCS.read_text(), re.M | re.S)[1]
+    documented = re.findall(r"^\| (\w+) \|", section, re.M)[1:]
+    assert documented == list(getattr(run, name))
+
+
+@pytest.mark.parametrize("stats", [None, "domain", "port"])
+def test_a_run_is_kept_in_a_folder(tmp_path, stats):
+    trace = workloads.generate("channels", records=20_000, domains=5)
+    run = evtsim.replay(trace, stats=stats, outcomes=stats == "port")
+    run.save(tmp_path / "run")
+    loaded = evtsim.Run.load(tmp_path / "run")
+    assert loaded.totals() == run.totals()
+    for name in FRAMES:
+        path = tmp_path / "run" / f"{name}.parquet"
+        assert path.exists() == run.has(name)
+        if run.has(name):
+            pd.testing.assert_frame_equal(getattr(loaded, name), getattr(run, name))
+            assert len(pd.read_parquet(path)) == len(getattr(run, name))
+    if stats == "port":
+        for name, column in run.outcomes.fields():
+            assert np.array_equal(getattr(loaded.outcomes, name), column)
+    else:
+        assert loaded.outcomes is None
+    with pytest.raises(EvtsimError, match="holds a run already"):
+        run.save(tmp_path / "run")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path, run):
+    with pytest.raises(EvtsimError, match="holds no run"):
+        evtsim.Run.load(tmp_path)
+    run.save(tmp_path / "run")
+    (tmp_path / "run" / "state").write_bytes(b"nonsense")
+    with pytest.raises(EvtsimError, match="not a checkpoint"):
+        evtsim.Run.load(tmp_path / "run")
+
+
+def test_show(run, tmp_path):
+    folder = str(tmp_path / "run")
+    run.save(folder)
+    assert "notified" not in evtsim_command("show", folder, "ports").stderr
+    assert "more rows" in evtsim_command("show", folder, "ports").stdout
+    shown = json.loads(evtsim_command("show", folder, "vcpus", "--json").stdout)
+    assert shown == json.loads(run.vcpus.to_json(orient="records"))
+    out = str(tmp_path / "ports.csv")
+    assert evtsim_command("show", folder, "ports", "--csv", out).returncode == 0
+    assert len(pd.read_csv(out)) == len(run.ports)
+    again = evtsim_command("show", folder, "ports", "--csv", out)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+    assert "no frame 'ponies'" in evtsim_command("show", folder, "ponies").stderr
+
+
+def test_replay_sums_up_and_saves(tmp_path):
+    trace = str(tmp_path / "t.arrow")
+    workloads.generate("channels", records=5000, domains=5).save(trace)
+    done = evtsim_command("replay", trace, "--save", str(tmp_path / "run"))
+    assert "latency p99" in done.stdout
+    assert "busiest" in done.stdout
+    assert evtsim.Run.load(tmp_path / "run").records == 5000
+    quiet = evtsim_command("replay", trace, "--stats", "none", "--json")
+    assert json.loads(quiet.stdout)["latency_ns"] == []
+    assert "--stats is 'all'" in evtsim_command("replay", trace, "--stats", "all").stderr
+
+
+def test_latency_quantiles(run):
+    rows = evtsim.statistics.by_type(run.state)
+    assert [row["type"] for row in rows] == ["interdomain"]
+    counts = run.state.tables.latency[0]
+    _, high = evtsim.statistics.latency_bounds(np.arange(len(counts))[: 59 * 32])
+    exact = np.repeat(high[counts[: 59 * 32] > 0], counts[counts > 0])
+    assert rows[0]["p50"] == exact[(len(exact) - 1) // 2]
+    assert rows[0]["p50"] <= rows[0]["p90"] <= rows[0]["p99"] <= rows[0]["max"]
