@@ -55,6 +55,14 @@ def test_examples_in_docstrings(name):
     assert not result.failed
 
 
+def test_what_the_readme_shows_works_when_pasted():
+    text = (PACKAGE.parent / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Answer(rc=0, port=1, effects=SET|SELECTED|KICK)" in done.stdout
+
+
 def imports_of(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
