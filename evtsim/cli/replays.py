@@ -57,11 +57,13 @@ def replay(
 ) -> None:
     """Replay a trace and sum up what happened."""
     from evtsim.errors import EvtsimError
-    from evtsim.run import Run
+    from evtsim.run import DESCRIPTION, Run
     from evtsim.simulator import Simulator
 
     loaded = open_trace(trace, host)
     check_outputs(outcomes, state, force)
+    if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
+        raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
     if stats not in ("port", "domain", "none"):
         raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
     level = None if stats == "none" else stats
@@ -199,7 +201,7 @@ def abi_errno(rc: int) -> str:
 
 
 def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> int:
-    """Replay a trace with recorded outcomes and compare every record's.
+    """Compare recorded outcomes with those of a replay.
 
     Exit status 1 if any differs.
     """
@@ -244,7 +246,10 @@ def demo(
         str, typer.Option("--records", "-n", help="Of the generated trace: 20000, 1e6, 10M.")
     ] = "1M",
 ) -> int:
-    """Show the main job: generate a trace, replay it; verify a recording of Xen's own code."""
+    """Show the main job on a generated trace and a recording.
+
+    The trace is replayed and summed up, the recording of Xen's own code is verified.
+    """
     from evtsim import run, samples, workloads
     from evtsim.verification import verify as verify_trace
 

@@ -39,7 +39,7 @@ def workloads(
     name: Annotated[str | None, typer.Argument(help="Show this one's parameters.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the workloads that generate knows, or the parameters of one."""
+    """List the workloads, or the parameters of one."""
     from evtsim import workloads as registry
 
     if name is None:
