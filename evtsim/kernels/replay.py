@@ -248,7 +248,7 @@ def apply_quickly(tables, trace, outcome, i):
         outcome.effects[i] = answer
         tables.done[op] += 1
         tables.effects[np.uint64(answer)] += 1
-        stats.record(tables, dom, op, 0)
+        stats.record_done(tables, dom, op)
     return True
 
 

@@ -102,25 +102,35 @@ def bin_now(tables, dom):
 
 
 @hot
+def count(tables, slot, errno, dom):
+    """Count a record in the operations' table."""
+    row = tables.operations[np.uint64(slot), np.uint64(errno), np.uint64(dom)]
+    if row["records"] == 0:
+        row["first_ts"] = tables.host[0]["now"]
+    row["records"] += 1
+
+
+@hot
+def record_done(tables, dom, op):
+    """Count a record of a known operation by a configured domain, with rc 0."""
+    if tables.level is not None:
+        above = op >= FIRST_NON_HYPERCALL
+        count(tables, op - FIRST_NON_HYPERCALL + RESET_CONT + 1 if above else op, 0, dom)
+
+
+@kernel
 def record(tables, dom, op, rc):
-    """Count a record by caller, operation and answer."""
+    """Count any record by caller, operation and answer."""
     if tables.level is None:
         return
-    host = tables.host[0]
     slot = op
     if op >= FIRST_NON_HYPERCALL:
         slot = op - FIRST_NON_HYPERCALL + RESET_CONT + 1
     if op > CREATE_DOMAIN or RESET_CONT < op < FIRST_NON_HYPERCALL:
         slot = tables.operations.shape[0] - 1
     configured = dom < len(tables.domains)
-    row = tables.operations[
-        np.uint64(slot),
-        np.uint64(tables.errno_slots[np.uint64(-rc)]),
-        np.uint64(dom if configured else len(tables.domains)),
-    ]
-    if row["records"] == 0:
-        row["first_ts"] = host["now"]
-    row["records"] += 1
+    caller = dom if configured else len(tables.domains)
+    count(tables, slot, tables.errno_slots[-rc], caller)
     if rc and configured:
         bin_now(tables, dom)["errors"] += 1
 
