@@ -23,6 +23,7 @@ import llvmlite
 import numba
 import numpy as np
 import platformdirs
+from numba.core import event
 
 PACKAGE = Path(__file__).parent
 SOURCES = ("_jit.py", "abi.py", "dtypes.py", "kernels/*.py", "**/_kernels.py")
@@ -95,27 +96,39 @@ def entry(function: Any) -> Any:
         numba.config.CACHE_DIR = before
 
 
-def is_compiled(dispatcher: Any) -> bool:
-    """Tell whether a kernel's machine code is loaded or waits in the cache folder."""
-    if not hasattr(dispatcher, "signatures"):  # NUMBA_DISABLE_JIT leaves plain functions
-        return True
-    function = dispatcher.py_func
-    pattern = f"**/{function.__module__.rpartition('.')[2]}.{function.__name__}-*.nbi"
-    return bool(dispatcher.signatures) or any(cache_folder().glob(pattern))
+class Announcer(event.Listener):  # type: ignore[misc]
+    """Says on stderr that numba compiles, as soon as it does, and how long that took."""
+
+    def __init__(self) -> None:
+        self.started: float | None = None
+        self.seconds = 0.0
+
+    def on_start(self, event: Any) -> None:  # noqa: ARG002
+        """Take the first function that is compiled as the start."""
+        if self.started is None:
+            self.started = time.perf_counter()
+            text = "evtsim: compiling kernels, once per version…"
+            print(text, end=" ", file=sys.stderr, flush=True)
+
+    def on_end(self, event: Any) -> None:
+        """Nothing: others may follow."""
+
+    def finish(self) -> None:
+        """Tell the time, if anything was compiled."""
+        if self.started is not None:
+            self.seconds = time.perf_counter() - self.started
+            print(f"{self.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
-def announced(dispatcher: Any) -> Iterator[None]:
-    """Say on stderr that a first call compiles, and how long that took."""
-    if is_compiled(dispatcher):
-        yield
-        return
-    print("evtsim: compiling kernels, once per version…", end=" ", file=sys.stderr, flush=True)
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        print(f"{time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True)
+def announced() -> Iterator[Announcer]:
+    """Announce compiling, if a call to a kernel within has to: its cache knows no such types."""
+    announcer = Announcer()
+    with event.install_listener("numba:compile", announcer):
+        try:
+            yield announcer
+        finally:
+            announcer.finish()
 
 
 def cache_info() -> list[tuple[str, int, int, bool]]:

@@ -178,20 +178,17 @@ class Profile:
     ----------
     name : str
         The profile's name in host files and on the command line.
-    ports_per_bucket : int
-        How many ports become valid at once (EVTCHNS_PER_BUCKET).
     vcpu_virqs : frozenset of int
         VIRQs that every vcpu binds for itself; all others are global.
     """
 
     name: str
-    ports_per_bucket: int
     vcpu_virqs: frozenset[int]
 
 
 PROFILES = {
     profile.name: profile
-    for profile in (Profile("xen-4.0", 128, frozenset({Virq.TIMER, Virq.DEBUG, Virq.XENOPROF})),)
+    for profile in (Profile("xen-4.0", frozenset({Virq.TIMER, Virq.DEBUG, Virq.XENOPROF})),)
 }
 
 

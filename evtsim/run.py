@@ -187,6 +187,9 @@ class Run:
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EvtsimError(f"{folder}: {error.strerror}") from None
+        (target / DESCRIPTION).unlink(missing_ok=True)  # no run until this one is whole
+        for name in (*FRAMES, "outcomes"):
+            (target / f"{name}.parquet").unlink(missing_ok=True)
         checkpoint.save(target / STATE, self.host, self.state.snapshot())
         kept = {name: getattr(self, name) for name in FRAMES if self.has(name)}
         if self.outcomes is not None:

@@ -66,6 +66,8 @@ class Simulator:
     host : Host
     state : State
         The tables as they are now, with frames to look at them.
+    compile_seconds : float
+        What compiling kernels took of the time that was spent here.
 
     Examples
     --------
@@ -88,6 +90,7 @@ class Simulator:
         if stats not in LEVELS:
             raise EvtsimError(f"stats is {stats!r} (expected None, 'domain' or 'port')")
         self.state = State(host, LEVELS.index(stats))
+        self.compile_seconds = 0.0
 
     @property
     def records(self) -> int:
@@ -156,7 +159,7 @@ class Simulator:
         if self.records == 0:
             self.state.tables.host["first_ts"] = first_ts
         store = OutcomeColumns(*(column for _, column in outcomes.fields()))
-        with announced(replay):
+        with announced() as announcer:
             done = 0
             while done < stop:
                 tables = self.state.tables
@@ -164,6 +167,7 @@ class Simulator:
                 done = replay(tables, columns, store, done, stop, prefetching)
                 if done < stop:
                     self.state.grow()
+        self.compile_seconds += announcer.seconds
         row = self.state.tables.host
         row["records"] += stop
         row["last_ts"] = columns.ts[-1]

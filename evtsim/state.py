@@ -91,7 +91,7 @@ class State:
                 n: _doubled(a) for n, a in kept.items() if len(a) == len(tables.ports)
             }
             self.tables = tables._replace(**doubled)
-        if len(tables.edges) - int(host["edges_used"]) < EDGES_SPARE:
+        if self.level == PORT_LEVEL and len(tables.edges) - int(host["edges_used"]) < EDGES_SPARE:
             summed = sum_edges(tables.edges[: int(host["edges_used"])])
             room = np.zeros(max(4 * EDGES_SPARE, 2 * len(summed)), EDGE)
             room[: len(summed)] = summed
@@ -104,7 +104,12 @@ class State:
 
     def restore(self, snapshot: Mapping[str, Array]) -> None:
         """Put back what :meth:`snapshot` copied, of this host."""
-        arrays: dict[str, Any] = {name: snapshot[name].copy() for name, _ in self._arrays()}
+        # Into tables of our own making: a file's have lost their alignment, and with it the type
+        # that kernels are compiled for.
+        arrays: dict[str, Any] = {}
+        for name, table in self._arrays():
+            arrays[name] = aligned_zeros(snapshot[name].shape, table.dtype)
+            arrays[name][...] = snapshot[name]
         self.tables = self.tables._replace(**arrays)
 
     @property
@@ -248,11 +253,12 @@ class State:
         return dom, np.arange(len(dom)) - (np.cumsum(counts) - counts)[dom]
 
 
-def aligned_zeros(length: int, dtype: np.dtype[Any]) -> Array:
+def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return zeros that begin with a cache line, so that no row of 64 bytes lies in two."""
-    room = np.zeros(length * dtype.itemsize + 64, np.uint8)
+    size = int(np.prod(shape)) * dtype.itemsize
+    room = np.zeros(size + 64, np.uint8)
     start = -room.ctypes.data % 64
-    return room[start : start + length * dtype.itemsize].view(dtype)
+    return room[start : start + size].view(dtype).reshape(shape)
 
 
 def _doubled(table: Array) -> Array:

@@ -47,9 +47,10 @@ def ports(state: State) -> pd.DataFrame:
     rare = state.tables.port_rare[index]
     pending, mask = _bits(state, dom, port)
     now = state.tables.host["now"][0]
-    since = np.where(pending, now - counts["since"], 0)
-    masked = np.where(pending & mask, now - rare["masked_since"], 0)
-    states = state.tables.ports["state"][index]
+    since = np.where(pending, now - counts["since"], np.uint64(0))
+    masked = np.where(pending & mask, now - rare["masked_since"], np.uint64(0))
+    valid = port < state.tables.domains["nr_ports"][dom]
+    states = np.where(valid, state.tables.ports["state"][index], abi.PortState.FREE)
     return pd.DataFrame(
         {
             "dom": dom,
@@ -68,11 +69,11 @@ def ports(state: State) -> pd.DataFrame:
             "saved": np.zeros(len(index), np.int64),
             "no_control_block": np.zeros(len(index), np.int64),
             "outstanding": pending.astype(np.int64),
-            "pending_ns": (counts["latency_sum"] + rare["cleared_ns"] + since).astype(np.int64),
-            "masked_ns": (rare["masked_ns"] + masked).astype(np.int64),
-            "latency_sum": counts["latency_sum"].astype(np.int64),
-            "latency_max": counts["latency_max"].astype(np.int64),
-            "longest_gap": counts["longest_gap"].astype(np.int64),
+            "pending_ns": counts["latency_sum"] + rare["cleared_ns"] + since,
+            "masked_ns": rare["masked_ns"] + masked,
+            "latency_sum": counts["latency_sum"],
+            "latency_max": counts["latency_max"],
+            "longest_gap": counts["longest_gap"],
         }
     )
 
@@ -218,9 +219,9 @@ def edges(state: State) -> pd.DataFrame:
 
 def latency_bounds(place: Array) -> tuple[Array, Array]:
     """Return the lowest and highest ns that a bin of the histogram holds."""
-    octave = np.maximum(place // 32 - 1, 0)
-    low = np.where(place < 32, place, (32 + place % 32) << octave)
-    return low, low + (np.int64(1) << octave) - 1
+    octave = np.maximum(place // 32 - 1, 0).astype(np.uint64)
+    low = np.where(place < 32, place, 32 + place % 32).astype(np.uint64) << octave
+    return low, low + ((np.uint64(1) << octave) - np.uint64(1))
 
 
 def quantiles(counts: Array, largest: int) -> dict[str, int]:
@@ -254,6 +255,8 @@ def by_type(state: State) -> list[dict[str, int | str]]:
     for name, counts in zip(LATENCY_TYPES, state.tables.latency, strict=True):
         if counts.any():
             largest = highest(counts)
+            if state.level == PORT_LEVEL:  # no channel's was longer
+                largest = min(largest, int(state.tables.port_stats["latency_max"].max()))
             events = int(counts.sum())
             rows.append(
                 {"type": name, "delivered": events, **quantiles(counts, largest), "max": largest}

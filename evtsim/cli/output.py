@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
@@ -23,21 +24,22 @@ def print_json(data: Any) -> None:
     print(json.dumps(data, indent=1))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> None:
-    """Print a result as a table; numbers are aligned right."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, grouped: bool = True
+) -> None:
+    """Print a result as a table, never cut; numbers are aligned right, by thousands if grouped."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     rows = [list(row) for row in rows]
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for i, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], (int, float)) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=not numeric)
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row))
-    width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, width=width).print(table)
+        table.add_row(*(Text(_cell(value) if grouped else str(value)) for value in row))
+    Console(highlight=False, width=1000).print(table)
 
 
 def _cell(value: object) -> str:
@@ -109,9 +111,11 @@ def size(count: int) -> str:
 def count(text: str | int) -> int:
     """Read a number of records as people write it: 500000, 500_000, 1e6, 10M."""
     word = str(text).strip()
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", word):
+        word = word.replace(",", "")
     factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(word[-1:].lower(), 1)
     try:
-        number = float(word[:-1] if factor > 1 else word.replace(",", "")) * factor
+        number = float(word[:-1] if factor > 1 else word) * factor
         if number < 0 or number != int(number):
             raise ValueError
     except (ValueError, OverflowError):

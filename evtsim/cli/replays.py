@@ -1,4 +1,4 @@
-"""Commands that replay: demo, replay, verify."""
+"""Commands that replay, and what they leave: demo, replay, verify, show."""
 
 from __future__ import annotations
 
@@ -50,7 +50,11 @@ def replay(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", metavar="FILE", help="Begin with this checkpoint's state."),
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Begin with this checkpoint's state, and go on counting what it counts.",
+        ),
     ] = None,
     force: Force = False,
     as_json: Json = False,
@@ -68,15 +72,21 @@ def replay(
         raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
     level = None if stats == "none" else stats
     host_of_trace = loaded.require_host()
-    sim = Simulator(host_of_trace, stats=level) if start is None else Simulator.load(start)
+    if start is None:
+        sim = Simulator(host_of_trace, stats=level)
+    else:
+        sim = Simulator.load(start)
+        if sim.host != host_of_trace:
+            raise EvtsimError(f"{start}: is of another host than the trace")
+    first = sim.records
     before = time.perf_counter()
     with progress("replaying") as shown:
         keep = outcomes is not None
         kept = sim.apply(loaded, outcomes=keep, progress=shown)
-    seconds = time.perf_counter() - before
+    seconds = time.perf_counter() - before - sim.compile_seconds
     run = Run.of(sim, kept)
     if outcomes is not None:
-        write_outcomes(outcomes, loaded, kept, force)
+        write_outcomes(outcomes, loaded, kept, first, force)
     if state is not None:
         write_state(state, sim, force)
     if save is not None:
@@ -101,16 +111,17 @@ def check_outputs(outcomes: str | None, state: str | None, force: bool) -> None:
         raise EvtsimError(f"{outcomes}: cannot hold both the outcomes and the state")
 
 
-def write_outcomes(path: str, trace: Any, outcomes: Any, force: bool) -> None:
+def write_outcomes(path: str, trace: Any, outcomes: Any, first: int, force: bool) -> None:
     """Write a trace with what its replay answered."""
     from evtsim import __version__
     from evtsim.trace import files
 
     meta = {**trace.meta, "outcomes_by": f"evtsim {__version__}"}
     names = [name for name, _ in outcomes.fields()]
-    with files.writer(path, trace.require_host(), meta, names, overwrite=force) as write:
-        for first, columns, _ in trace.stretches():
-            write(columns, outcomes[first : first + len(columns.ts)])
+    first += trace.first
+    with files.writer(path, trace.require_host(), meta, names, first, overwrite=force) as write:
+        for start, columns, _ in trace.stretches():
+            write(columns, outcomes[start : start + len(columns.ts)])
 
 
 def write_state(path: str, sim: Any, force: bool) -> None:
@@ -250,17 +261,19 @@ def demo(
 
     The trace is replayed and summed up, the recording of Xen's own code is verified.
     """
-    from evtsim import run, samples, workloads
+    from evtsim import samples, workloads
+    from evtsim.simulator import Simulator
     from evtsim.verification import verify as verify_trace
 
     print(f"A generated trace: {workloads.describe('channels')}")
     trace = workloads.generate("channels", records=count(records), domains=200, vcpus=2, ports=64)
     with progress("replaying") as shown:
+        sim = Simulator(trace.require_host(), stats="port")
         before = time.perf_counter()
-        result = run.replay(trace, outcomes=False, progress=shown)
-        seconds = time.perf_counter() - before
+        sim.apply(trace, outcomes=False, progress=shown)
+        seconds = time.perf_counter() - before - sim.compile_seconds
     print()
-    print_run(result, False, seconds)
+    print_run(sim.run(), False, seconds)
 
     sample = samples.path("xen-4.0-default.arrow")
     print("\nA recording of Xen's own code, 2,500 random operations with Xen's answers:\n")
@@ -288,25 +301,33 @@ def show(
 ) -> None:
     """Print or export what a saved run holds.
 
-    FRAME: ports, vcpus, domains, operations, timeline, latency or edges; columns are those of
-    docs/statistics.md.
+    FRAME: ports, vcpus, domains, operations, timeline, latency, edges (docs/statistics.md has
+    their columns) or outcomes.
     """
     from evtsim._files import written_whole
     from evtsim.errors import EvtsimError
+    from evtsim.outcomes import Outcomes
     from evtsim.run import FRAMES, Run
 
-    if name not in FRAMES:
-        raise EvtsimError(f"no frame {name!r} (expected one of: {', '.join(FRAMES)})")
-    frame = getattr(Run.load(folder), name)
+    if name not in (*FRAMES, "outcomes"):
+        names = ", ".join([*FRAMES, "outcomes"])
+        raise EvtsimError(f"no frame {name!r} (expected one of: {names})")
+    run = Run.load(folder)
+    kept = run.outcomes if name == "outcomes" else run
+    if kept is None:
+        raise EvtsimError(f"{folder}: outcomes were not kept (replay --outcomes keeps them)")
+    frame: Any = kept.frame() if isinstance(kept, Outcomes) else getattr(run, name)
     for path, method in ((csv, "to_csv"), (parquet, "to_parquet")):
-        if path is not None:
+        if path == "-" and method == "to_csv":
+            print(frame.to_csv(index=False), end="")
+        elif path is not None:
             with written_whole(path, overwrite=force) as temporary:
                 getattr(frame, method)(temporary, index=False)
     if as_json:
         print(frame.to_json(orient="records"))
     elif csv is None and parquet is None:
         table = frame.head(rows).astype(object)
-        print_table(list(frame), table.itertuples(index=False))
+        print_table(list(frame), table.itertuples(index=False), grouped=False)
         if len(frame) > rows:
             print(f"… {len(frame) - rows:,} more rows (--rows, --csv or --parquet show them)")
 

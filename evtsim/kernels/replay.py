@@ -41,8 +41,6 @@ FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
 FAULT_IN = int(abi.Fault.IN)
 FAULT_OUT = int(abi.Fault.OUT)
 
-INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
-
 ENOENT = int(abi.Errno.ENOENT)
 ESRCH = int(abi.Errno.ESRCH)
 EFAULT = int(abi.Errno.EFAULT)

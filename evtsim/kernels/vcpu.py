@@ -58,7 +58,7 @@ def wake_pollers(tables, dom, port):
     effects = 0
     for row in range(first, first + domain["nr_vcpus"]):
         v = tables.vcpus[row]
-        if v["polling"] and (v["poll_port"] <= 0 or v["poll_port"] == port):
+        if v["polling"] and (v["poll_port"] == 0 or v["poll_port"] == port):
             leave_poll(tables, dom, row)
             effects |= unblock(tables, dom, row)
     return effects

@@ -46,6 +46,7 @@ def _blocks(stream: BinaryIO, comments: list[str]) -> Iterator[bytes]:
     mark = b"\xef\xbb\xbf"  # as some programs begin a file in UTF-8
     while block := stream.read(BLOCK):
         block = (block + stream.readline()).removeprefix(mark)
+        mark = b""
         if not block.isascii():
             block.decode()  # text or nothing: pyarrow cannot report rows that are neither
         if b"#" in block:

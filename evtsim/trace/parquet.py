@@ -110,10 +110,5 @@ def _load(file: pq.ParquetFile, group: int, records: int, crc: int | None, place
     return loaded
 
 
-def _one_piece(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column of a combined table as an array."""
-    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
-
-
 def _unreadable(path: str | None, error: Exception) -> TraceError:
     return TraceError("not a whole Parquet file", path=path, value=str(error).partition("\n")[0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,7 +251,9 @@ class Trace:
             self._chunks = [Chunk.of(*door.fit_all(source, Place(), door.fit_array))]
         elif len(self._chunks) > 1:
             self._chunks = [join(self._chunks)]
-        return self._chunks[0].load()
+        loaded = self._chunks[0].load()
+        self._chunks = [Chunk.of(*loaded)]  # a Parquet file would be read anew each time
+        return loaded
 
     def stretches(
         self, size: int = CHUNK_RECORDS
@@ -367,9 +368,6 @@ class Trace:
         head = self[:8].frame()._repr_html_()  # type: ignore[operator]
         title = f"<b>Trace</b> of {len(self):,} records; {repr(self.host).strip('<>')}"
         return f"{title}{head}"
-
-    def __sizeof__(self) -> int:
-        return sys.getsizeof(self._chunks) + len(self) * RECORD_DTYPE.itemsize
 
 
 def _common_host(traces: Sequence[Trace]) -> Host | None:

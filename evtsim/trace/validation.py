@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from evtsim.host import Host
     from evtsim.trace.trace import Trace
 
+GIVES_RESULT = [
+    Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_PIRQ, Op.STATUS, Op.ALLOC_UNBOUND, Op.BIND_IPI
+]  # fmt: skip
 PORT_IN_ARG0 = [op for op, names in OP_ARGS.items() if names[:1] == ("port",)]
 
 
@@ -91,7 +94,8 @@ def validate(trace: Trace) -> Validation:
             for what, errno, found in _notes(columns, trace.host):
                 where = np.flatnonzero(found)
                 if len(where):
-                    entry = counts.setdefault((what, errno), [0, start + int(where[0])])
+                    number = trace.first + start + int(where[0])
+                    entry = counts.setdefault((what, errno), [0, number])
                     entry[0] += len(where)
     except TraceError as error:
         return Validation(len(trace), [error], [])
@@ -118,16 +122,11 @@ def _notes(columns: Columns, host: Host) -> Iterator[tuple[str, str, Array]]:
     yield "vcpu is not configured", "ENOENT", known & ~here
     unknown = ~np.isin(op, [op for op in Op if not Op.INIT_CONTROL <= op <= Op.RESET_CONT])
     yield "operation is not known", "ENOSYS", here & unknown
-    yield (
-        "fault when copying the arguments in",
-        "EFAULT",
-        (op < 64) & (columns.flags & Fault.IN != 0),
-    )
-    yield (
-        "fault when copying the result out",
-        "EFAULT",
-        (op < 64) & (columns.flags & Fault.OUT != 0),
-    )
+    hypercall = here & (op < abi.FIRST_NON_HYPERCALL)
+    into = hypercall & (columns.flags & Fault.IN != 0)
+    yield "fault when copying the arguments in", "EFAULT", into
+    out = hypercall & np.isin(op, GIVES_RESULT) & (columns.flags & Fault.OUT != 0)
+    yield "fault when copying the result out, unless it fails before", "EFAULT", out
 
     limit = np.where(host.domains["word_bits"][row] == 64, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])
     yield (

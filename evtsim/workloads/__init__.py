@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from evtsim.errors import EvtsimError
 from evtsim.trace import Trace
 from evtsim.workloads import channels
@@ -64,4 +66,6 @@ def generate(name: str, *, records: int = 100_000, seed: int = 0, **parameters: 
         raise EvtsimError(
             f"workload {name} has no parameter {unknown[0]!r} (expected {', '.join(known)})"
         )
-    return generator(records=records, seed=seed, **parameters)
+    given = {"records": records, "seed": seed, **parameters}
+    plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
+    return generator(**plain)

@@ -89,7 +89,11 @@ def _check(
         ("vcpus", vcpus, 1, abi.MAX_VCPUS),
         ("ports", ports, 2, abi.MAX_PORT_2L[64]),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, np.integer))
+            or not low <= value <= high
+        ):
             raise EvtsimError(f"{name} is {value} (expected {low:,} to {high:,})")
     if not isinstance(rate, (int, float)) or not 1e-3 <= rate <= 1e9:
         raise EvtsimError(f"rate is {rate} (expected 0.001 to 1e9 records a second)")

@@ -58,6 +58,18 @@ def test_an_edited_constant_is_compiled_anew(tmp_path, monkeypatch):
     assert answer() == (0, True)
 
 
+def test_every_compilation_is_announced(tmp_path, monkeypatch):
+    """Another level of statistics is another set of kernels, compiled and said once."""
+    script = (
+        "import evtsim; t = evtsim.workloads.generate('channels', records=100);"
+        "evtsim.replay(t, stats='port'); evtsim.replay(t, stats=None); evtsim.replay(t)"
+    )
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for announced in (2, 0):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert done.stderr.count("compiling kernels") == announced
+
+
 def test_numba_keeps_its_own_cache_folder():
     before = numba.config.CACHE_DIR
     _jit.entry(lambda x: x)

@@ -50,6 +50,36 @@ def test_a_run_is_kept_in_a_folder(tmp_path, stats):
         run.save(tmp_path / "run")
 
 
+def test_a_run_that_replaces_another_leaves_nothing_of_it(tmp_path, run):
+    run.save(tmp_path / "run")
+    small = evtsim.replay(
+        workloads.generate("channels", records=100), outcomes=False, stats="domain"
+    )
+    small.save(tmp_path / "run", overwrite=True)
+    loaded = evtsim.Run.load(tmp_path / "run")
+    assert loaded.outcomes is None
+    assert loaded.records == 100
+    assert not (tmp_path / "run" / "ports.parquet").exists()
+
+
+def test_time_may_be_as_long_as_64_bits_allow():
+    b = evtsim.TraceBuilder(evtsim.Host.uniform(1))
+    b.bind_ipi(dom=0, ts=0)
+    b.send(dom=0, port=1)
+    b.upcall(dom=0, ts=2**63 + 2**62)
+    run = evtsim.replay(b.trace())
+    assert run.ports["latency_max"].max() == 2**63 + 2**62
+    assert (run.latency["low_ns"] <= 2**63 + 2**62).all()
+    assert (run.latency["high_ns"] >= 2**63 + 2**62).all()
+
+
+def test_ports_of_a_destroyed_domain_are_free():
+    b = evtsim.TraceBuilder(evtsim.Host.uniform(2))
+    b.destroy_domain(dom=1)
+    ports = evtsim.replay(b.trace()).ports
+    assert set(ports[ports["dom"] == 1]["state_name"]) == {"FREE"}
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path, run):
     with pytest.raises(EvtsimError, match="holds no run"):
         evtsim.Run.load(tmp_path)

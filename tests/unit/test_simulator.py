@@ -93,6 +93,21 @@ def test_checkpoints(trace, tmp_path):
     assert all(np.array_equal(column, getattr(b, name)) for name, column in a.fields())
 
 
+def test_a_loaded_checkpoint_needs_no_other_kernels(trace, tmp_path):
+    """A file's tables have lost their alignment; numba would take them for another type."""
+    sim = Simulator(trace.host, stats="port")
+    sim.apply(trace[:1000])
+    sim.save(tmp_path / "state")
+    loaded = Simulator.load(tmp_path / "state")
+    for name, table in sim.state.tables._asdict().items():
+        other = getattr(loaded.state.tables, name)
+        if name != "level":
+            assert (other.dtype, other.flags.aligned) == (table.dtype, table.flags.aligned)
+            assert other.dtype.isalignedstruct == table.dtype.isalignedstruct
+    loaded.apply(trace[1000:])
+    assert loaded.compile_seconds == 0
+
+
 def test_a_grown_pool_is_kept(tmp_path):
     sim = Simulator(Host.uniform(1))
     b = evtsim.TraceBuilder(sim.host)
