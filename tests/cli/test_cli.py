@@ -68,7 +68,7 @@ def test_help_is_quick(imports):
 
 def test_a_warm_replay_is_quick(trace, imports):
     evtsim_command("replay", trace)
-    assert cpu_seconds("-m", "evtsim", "replay", trace) < 3 * imports
+    assert cpu_seconds("-m", "evtsim", "replay", trace) < 3.5 * imports  # 2.5 on an idle machine
     assert "compiling" not in evtsim_command("replay", trace).stderr
 
 
