@@ -79,7 +79,7 @@ class Run:
     def of(cls, sim: Simulator, outcomes: Outcomes | None = None) -> Run:
         """Take what a simulator has, and leave it to go on."""
         state = State(sim.host, sim.state.level)
-        state.restore(sim.state.snapshot())
+        state.restore(sim.state.tables._asdict())  # which copies
         return cls(sim.host, state, outcomes)
 
     @property
