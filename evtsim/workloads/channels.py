@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from evtsim import abi
+from evtsim import abi, draws
 from evtsim.abi import DOMID_SELF, Op
 from evtsim.dtypes import RECORD_DTYPE, Array
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
 from evtsim.trace import Trace
-from evtsim.workloads import draws
 
 
 def generate(

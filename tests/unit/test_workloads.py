@@ -3,7 +3,6 @@ import pytest
 
 import evtsim
 from evtsim import EvtsimError, workloads
-from evtsim.workloads import draws
 
 
 def test_channels_replay_without_an_error():
@@ -60,16 +59,3 @@ def test_parameters_out_of_range(parameters, words):
 def test_unknown_workload():
     with pytest.raises(EvtsimError, match="no workload 'nothing'"):
         workloads.generate("nothing")
-
-
-def test_draws_do_not_depend_on_where_one_begins():
-    whole = draws.words(5, 2, 0, 1000)
-    assert np.array_equal(whole[300:700], draws.words(5, 2, 300, 700))
-    assert not np.array_equal(whole, draws.words(5, 3, 0, 1000))
-
-
-def test_draws_are_even():
-    dice = draws.below(6, draws.words(1, 0, 0, 600_000))
-    counts = np.bincount(dice, minlength=6)
-    assert len(counts) == 6
-    assert (abs(counts - 100_000) < 1500).all()
