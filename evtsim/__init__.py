@@ -15,6 +15,10 @@ _HOMES = {
     "Trace": "trace",
     "TraceBuilder": "trace",
     "Outcomes": "outcomes",
+    "Guest": "guest",
+    "Constant": "guest",
+    "Exponential": "guest",
+    "Lognormal": "guest",
     "Simulator": "simulator",
     "Run": "run",
     "replay": "run",
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from evtsim import abi, workloads
     from evtsim.dtypes import DOMAIN_DTYPE, OUTCOME_DTYPE, RECORD_DTYPE
     from evtsim.errors import EvtsimError, HostError, TraceError
+    from evtsim.guest import Constant, Exponential, Guest, Lognormal
     from evtsim.host import Domain, Host
     from evtsim.outcomes import Outcomes
     from evtsim.run import Run, replay

@@ -21,6 +21,7 @@ from evtsim._files import written_whole
 from evtsim.abi import NR_VIRQS, PortState
 from evtsim.dtypes import BUCKET_PORTS, Array, Tables
 from evtsim.errors import EvtsimError
+from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.state import POOL, State
 
@@ -30,23 +31,27 @@ MAGIC = KIND + b"1\n"
 
 def save(
     path: str | os.PathLike[str],
-    host: Host,
-    tables: Mapping[str, Array],
+    state: State,
     *,
     overwrite: bool = True,
 ) -> None:
     """Write a checkpoint, whole or not at all."""
-    header = {"version": __version__, "host": host.to_dict()}
+    header = {
+        "version": __version__,
+        "host": state.host.to_dict(),
+        "guest": state.guest.to_dict() if state.guest else None,
+        "deliveries_kept": state.deliveries_kept,
+    }
     text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
     body = io.BytesIO()
-    np.savez(body, header=text, **tables)  # type: ignore[arg-type]
+    np.savez(body, header=text, **state.snapshot())  # type: ignore[arg-type]
     with written_whole(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         file.write(MAGIC + hashlib.sha256(body.getbuffer()).digest())
         file.write(body.getbuffer())
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Host, dict[str, Array]]:
-    """Read a checkpoint: its host and tables.
+def load(path: str | os.PathLike[str]) -> State:
+    """Read a checkpoint.
 
     Raises
     ------
@@ -69,23 +74,25 @@ def load(path: str | os.PathLike[str]) -> tuple[Host, dict[str, Array]]:
         header = json.loads(bytes(members["header"]))
         tables = {field: members[field] for field in Tables._fields if field in members}
     host = Host.from_dict(header["host"], source=name)
-    _check_shapes(name, host, tables)
-    return host, tables
+    guest = Guest.from_dict(header["guest"]) if header["guest"] else None
+    state = State(host, int(tables["host"]["level"][0]), guest, header["deliveries_kept"])
+    _check_shapes(name, state, tables)
+    state.restore(tables)
+    return state
 
 
-def _check_shapes(name: str, host: Host, tables: Mapping[str, Array]) -> None:
-    """Raise an EvtsimError unless the tables are of the shapes that the host's have.
+def _check_shapes(name: str, fresh: State, tables: Mapping[str, Array]) -> None:
+    """Raise an EvtsimError unless the tables are of the shapes that a fresh state's have.
 
-    Kernels trust them. Only the pool, by doubling, and the edges may have grown.
+    Kernels trust them. Only the pool, by doubling, and the logs may have grown.
     """
-    fresh = State(host, int(tables["host"]["level"][0]))
     for field, wanted in fresh.snapshot().items():
         table = tables.get(field)
         fits = table is not None and table.dtype == wanted.dtype
         if fits and field in POOL and len(wanted) == len(fresh.tables.ports):
             growth, rest = divmod(len(table), len(wanted))  # type: ignore[arg-type]
             fits = rest == 0 and growth.bit_count() == 1 and len(table) == len(tables["ports"])  # type: ignore[arg-type]
-        elif fits and field != "edges":
+        elif fits and field not in ("edges", "deliveries"):
             fits = table.shape == wanted.shape  # type: ignore[union-attr]
         if not fits:
             raise EvtsimError(f"{name}: not a whole checkpoint (its table {field})")
@@ -107,6 +114,7 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     used = tables["buckets"][tables["buckets"] != 0]
     yield "host", 0 < row["buckets_used"] <= pool
     yield "host", (0 <= row["edges_used"] <= len(tables["edges"])) and row["level"] in (0, 1, 2)
+    yield "host", 0 <= row["logged"] <= len(tables["deliveries"])
     yield "host", 0 <= row["bin"] < len(tables["timeline"]) and row["bin_shift"] < 64
     yield "host", row["group_shift"] == fresh.host["group_shift"][0]
     yield "buckets", (used < row["buckets_used"]).all() and len(np.unique(used)) == len(used)
@@ -131,5 +139,20 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     yield "virqs", tables["virqs"] <= domains["nr_ports"][rows][:, None]
     rows = np.repeat(np.arange(len(domains)), domains["nr_pirqs"])
     yield "pirqs", tables["pirqs"] <= domains["nr_ports"][rows]
+    yield from _guest_values(tables, fresh)
     waiting = (vcpus["polling"] != 0) & (vcpus["poll_port"] != 0)
     yield "vcpus", vcpus["poll_port"][waiting] < abi.MAX_PORT_FIFO
+
+
+def _guest_values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, Any]]:
+    """Yield the same of the guest's tables."""
+    handlers, eois = tables["guest_vcpus"], tables["eois"]
+    yield "guest_configs", tables["guest_configs"] == fresh.guest_configs
+    yield "guest_domains", tables["guest_domains"]["config"] == fresh.guest_domains["config"]
+    for field in ("word", "start_bit", "next_word", "next_bit"):
+        yield "guest_vcpus", handlers[field] < 64
+    yield "guest_vcpus", handlers["eoi_first"] < len(eois)
+    yield "guest_vcpus", handlers["eoi_last"] < len(eois)
+    yield "eois", (eois["next"] < len(eois)) & (eois["previous"] < len(eois))
+    yield "eois", eois["vcpu"] <= len(handlers)
+    yield "eois", eois["port"] < abi.MAX_PORT_FIFO

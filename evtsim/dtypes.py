@@ -124,17 +124,19 @@ HOST_TABLE = np.dtype(
         ("buckets_used", "i8"),  # of the pool; bucket 0 is nobody's
         ("records", "i8"),  # applied so far
         ("last_ts", "u8"),  # ns; of the last record applied
-        ("delivered", "i8"),  # events that upcalls delivered
+        ("delivered", "i8"),  # events that reached their handlers
+        ("now", "u8"),  # ns; when what is under way happens; with statistics or a guest
         # statistics
         ("level", "i8"),  # 0 none, 1 domain, 2 port
         ("started", "i8"),  # 1 once there was a record
-        ("now", "u8"),  # ns; the ts of the record under way
         ("first_ts", "u8"),  # ns; of the first record
         ("bin_shift", "u8"),  # the timeline's bins are 2**bin_shift ns wide
         ("bin", "i8"),  # the timeline's row of now
         ("bin_end", "u8"),  # ns; the last that belongs to it
         ("group_shift", "i8"),  # 2**group_shift domids share a group
         ("edges_used", "i8"),
+        ("logged", "i8"),  # deliveries in the log
+        ("log_until", "u8"),  # ns; later deliveries are not kept any more
     ]
 )
 
@@ -167,6 +169,7 @@ PORT_RARE = np.dtype(
         ("to_xen", "i8"),
         ("set_before", "i8"),  # set when the present channel began
         ("coalesced_before", "i8"),
+        ("coalesced_at_set", "i8"),  # with a log of deliveries
     ]
 )
 
@@ -209,6 +212,80 @@ TIMELINE = np.dtype(
     ]
 )
 
+# One event that reached its handler.
+DELIVERY = np.dtype(
+    [
+        ("ts", "u8"),  # ns; when its handling started
+        ("raised_ts", "u8"),  # ns; when its pending bit was set
+        ("coalesced", "i8"),  # notifications since then
+        ("batch", "i8"),  # number of the upcall on its vcpu, from 1
+        ("port", "u4"),
+        ("dom", "u2"),
+        ("vcpu", "u2"),
+        ("type", "i8"),  # of the channel when the bit was set: row of the histogram
+    ]
+)
+
+# What a guest is like, one row for all domains alike: see guest.py.
+GUEST_CONFIG = np.dtype(
+    [
+        ("wake_kind", "i8"),  # 0 constant, 1 exponential, 2 lognormal
+        ("wake_a", "i8"),  # what draws wants of the distribution
+        ("wake_b", "i8"),
+        ("handler_kind", "i8"),
+        ("handler_a", "i8"),
+        ("handler_b", "i8"),
+        ("eoi_ns", "u8"),
+        ("seed", "u8"),
+        ("linux", "i8"),  # 1: scans as Linux does
+        ("late", "i8"),  # 1: a port is masked until its EOI
+    ]
+)
+
+GUEST_DOMAIN = np.dtype(
+    [
+        ("due", "u8"),  # ns; nothing of the domain's is due before; NEVER
+        ("config", "i8"),  # row of GUEST_CONFIG
+    ]
+)
+
+# One vcpu's handler: a cache line.
+GUEST_VCPU = np.dtype(
+    [
+        ("due", "u8"),  # ns; when the handler starts, or its event's handling ends; NEVER
+        ("wakes", "i8"),  # times that it was scheduled
+        ("events", "i8"),  # handled
+        ("selector", "u8"),  # what is left of the selector taken
+        ("waiting", "u8"),  # what is left of the word under way
+        ("eoi_first", "u4"),  # pool index of the port whose EOI is due first; 0: none
+        ("eoi_last", "u4"),
+        ("batch", "u4"),  # events of the upcall under way
+        ("stage", "u1"),  # see kernels/guest.py
+        ("word", "u1"),  # of the selector, under way
+        ("in_word", "u1"),  # 1 until the word is done with
+        ("start_word", "u1"),  # where the scan began
+        ("start_bit", "u1"),
+        ("first_turn", "u1"),  # 1 while it is the scan's first turn
+        ("next_word", "u1"),  # Linux's current_word_idx
+        ("next_bit", "u1"),  # Linux's current_bit_idx
+    ],
+    align=True,
+)
+
+NEVER = 2**64 - 1
+"""The time at which nothing is due."""
+
+# The EOI that a port waits for: a member of its vcpu's list, in the order in which they are due.
+EOI = np.dtype(
+    [
+        ("due", "u8"),  # ns
+        ("next", "u4"),  # pool index; 0: none
+        ("previous", "u4"),
+        ("vcpu", "u4"),  # row of the vcpu that handled the event, plus 1; 0: no EOI
+        ("port", "u4"),
+    ]
+)
+
 TIMELINE_BINS = 1024
 TIMELINE_GROUPS = 256
 LATENCY_TYPES = ("interdomain", "pirq", "virq", "ipi")
@@ -216,6 +293,9 @@ LATENCY_BINS = 60 * 32
 """Bins of a latency histogram: 32 to an octave of 64 bits."""
 EDGES_SPARE = 2 * 4096
 """Edges that one operation may book: both directions of every port of a domain."""
+
+DELIVERIES_SPARE = 2 * 4096
+"""Deliveries that may happen before or in one record: of two domains that catch up."""
 
 TALLY_OPS = 77
 """Rows of the tally: one per operation number to 75, one for all numbers above."""
@@ -231,6 +311,7 @@ class Tables(NamedTuple):
     """All that a running host is made of."""
 
     level: np.int64 | None  # of the statistics; by its type kernels know to leave them out
+    guest: np.int64 | None  # 1 if there is one; by its type as well
     host: Array  # HOST_TABLE, (1,)
     domains: Array  # DOMAIN_TABLE, (domains,)
     vcpus: Array  # VCPU_TABLE, (vcpus of all domains,)
@@ -255,6 +336,12 @@ class Tables(NamedTuple):
     latency: Array  # int64, (types, LATENCY_BINS)
     latency_groups: Array  # int64, (groups, LATENCY_BINS)
     edges: Array  # EDGE, (any,): a log, not yet summed up
+    deliveries: Array  # DELIVERY, (any,): a log; of length 1 where it is not kept
+    # The guest model; of length 1 where there is none.
+    guest_configs: Array  # GUEST_CONFIG, (any,)
+    guest_domains: Array  # GUEST_DOMAIN, (domains,)
+    guest_vcpus: Array  # GUEST_VCPU, (vcpus of all domains,)
+    eois: Array  # EOI, as the pool where a guest's EOIs are late
 
 
 class Columns(NamedTuple):

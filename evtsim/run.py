@@ -15,6 +15,7 @@ from evtsim._files import written_whole
 from evtsim.abi import Effect
 from evtsim.dtypes import TALLY_OPS
 from evtsim.errors import EvtsimError
+from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
 from evtsim.outcomes import Outcomes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from evtsim.dtypes import Array
 
 
-FRAMES = ("ports", "vcpus", "domains", "operations", "timeline", "latency", "edges")
+FRAMES = ("ports", "vcpus", "domains", "operations", "timeline", "latency", "edges", "deliveries")
 """The frames of a run, by the names of its properties."""
 
 DESCRIPTION = "run.json"
@@ -78,9 +79,7 @@ class Run:
     @classmethod
     def of(cls, sim: Simulator, outcomes: Outcomes | None = None) -> Run:
         """Take what a simulator has, and leave it to go on."""
-        state = State(sim.host, sim.state.level)
-        state.restore(sim.state.tables._asdict())  # which copies
-        return cls(sim.host, state, outcomes)
+        return cls(sim.host, sim.state.copy(), outcomes)
 
     @property
     def records(self) -> int:
@@ -133,6 +132,14 @@ class Run:
     def edges(self) -> pd.DataFrame:
         """Notifications from domain to domain; needs stats="port"."""
         return statistics.edges(self.state)
+
+    @property
+    def deliveries(self) -> pd.DataFrame:
+        """Every delivery by (ts, dom, vcpu); needs stats="port" and deliveries.
+
+        Warns if there were more than are kept: then these are the earliest.
+        """
+        return statistics.deliveries(self.state)
 
     def effects(self) -> dict[str, int]:
         """Count the records that had each effect, by the effect's name in lower case."""
@@ -190,7 +197,7 @@ class Run:
         (target / DESCRIPTION).unlink(missing_ok=True)  # no run until this one is whole
         for name in (*FRAMES, "outcomes"):
             (target / f"{name}.parquet").unlink(missing_ok=True)
-        checkpoint.save(target / STATE, self.host, self.state.snapshot())
+        checkpoint.save(target / STATE, self.state)
         kept = {name: getattr(self, name) for name in FRAMES if self.has(name)}
         if self.outcomes is not None:
             kept["outcomes"] = self.outcomes.frame()
@@ -215,14 +222,14 @@ class Run:
         source = Path(folder)
         if not (source / DESCRIPTION).is_file():
             raise EvtsimError(f"{folder}: holds no run (expected a folder with {DESCRIPTION})")
-        host, tables = checkpoint.load(source / STATE)
-        state = State(host, int(tables["host"]["level"][0]))
-        state.restore(tables)
+        state = checkpoint.load(source / STATE)
         path = source / "outcomes.parquet"
-        return cls(host, state, _load_outcomes(path) if path.exists() else None)
+        return cls(state.host, state, _load_outcomes(path) if path.exists() else None)
 
     def has(self, name: str) -> bool:
         """Tell whether this run's statistics include a frame."""
+        if name == "deliveries":
+            return self.state.deliveries_kept > 0
         needed = PORT_LEVEL if name in ("ports", "edges") else 1
         return self.state.level >= needed
 
@@ -248,11 +255,13 @@ def _load_outcomes(path: Path) -> Outcomes:
 def replay(
     trace: Trace | str | os.PathLike[str],
     host: Host | None = None,
-    *,
+    guest: Guest | None = None,
     stats: str | None = "port",
     outcomes: bool = True,
+    drain: bool = False,
     progress: Progress | None = None,
     threads: int = 1,
+    deliveries: int | None = None,
 ) -> Run:
     """Replay a trace from the start of its host.
 
@@ -261,14 +270,20 @@ def replay(
     trace : Trace or path-like
     host : Host, optional
         Overrides the trace's own.
+    guest : Guest, optional
+        Handles all events; upcall records of the trace then do nothing.
     stats : {"port", "domain", None}
         What to count on the way; see :class:`Simulator`.
     outcomes : bool
         Whether to keep what each record answered, 18 bytes each.
+    drain : bool
+        Whether the guest goes on after the last record until nothing is left to do.
     progress : callable, optional
         Called as ``progress(done, total)`` after every chunk of records.
     threads : int
         The most cores to use; see :class:`Simulator`.
+    deliveries : int, optional
+        The most deliveries to keep in a log; see :class:`Simulator`.
 
     Returns
     -------
@@ -283,6 +298,8 @@ def replay(
     """
     if not isinstance(trace, Trace):
         trace = Trace.load(trace, host)
-    sim = Simulator(trace.require_host(host), stats=stats, threads=threads)
+    sim = Simulator(trace.require_host(host), guest, stats, threads, deliveries=deliveries)
     kept = sim.apply(trace, outcomes, progress=progress)
+    if drain:
+        sim.drain()
     return Run.of(sim, kept)

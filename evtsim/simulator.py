@@ -7,12 +7,15 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from evtsim import abi
 from evtsim._jit import announced
-from evtsim.dtypes import Columns, OutcomeColumns
+from evtsim.dtypes import NEVER, Columns, OutcomeColumns
 from evtsim.errors import EvtsimError, HostError, TraceError, shown
+from evtsim.guest import Guest
 from evtsim.host import Host
-from evtsim.kernels.replay import replay
+from evtsim.kernels.replay import advance, replay
 from evtsim.outcomes import FIELDS, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
@@ -55,11 +58,15 @@ class Simulator:
     Parameters
     ----------
     host : Host
+    guest : Guest, optional
+        Handles all events by itself; upcall records then do nothing.
     stats : {None, "domain", "port"}
         What to count on the way: nothing, what belongs to vcpus, domains and the host, or
         ports too. See docs/statistics.md.
     threads : int
         The most cores to use. The answers do not depend on it; one trace is replayed on one.
+    deliveries : int, optional
+        Keep a log of deliveries, and no more than so many: the earliest. Needs stats="port".
 
     Attributes
     ----------
@@ -81,15 +88,30 @@ class Simulator:
     Answer(rc=-22 (EINVAL))
     """
 
-    def __init__(self, host: Host, *, stats: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        host: Host,
+        guest: Guest | None = None,
+        stats: str | None = None,
+        threads: int = 1,
+        *,
+        deliveries: int | None = None,
+    ) -> None:
         if not isinstance(host, Host):
             raise HostError(f"host is {host!r} (expected an evtsim.Host)")
         if threads < 1:
             raise EvtsimError(f"threads is {threads} (expected at least 1)")
+        if guest is not None and not isinstance(guest, Guest):
+            raise EvtsimError(f"guest is {shown(guest)} (expected an evtsim.Guest or None)")
         self.host = host
+        self.guest = guest
         if stats not in LEVELS:
             raise EvtsimError(f"stats is {stats!r} (expected None, 'domain' or 'port')")
-        self.state = State(host, LEVELS.index(stats))
+        if deliveries is not None and (type(deliveries) is not int or deliveries < 1):
+            raise EvtsimError(f"deliveries is {shown(deliveries)} (expected at least 1, or None)")
+        if deliveries is not None and stats != "port":
+            raise EvtsimError("a log of deliveries needs stats='port'")
+        self.state = State(host, LEVELS.index(stats), guest, deliveries or 0)
         self.compile_seconds = 0.0
 
     @property
@@ -99,7 +121,7 @@ class Simulator:
 
     @property
     def last_ts(self) -> int:
-        """The ts of the last record applied, in ns."""
+        """The time up to which everything has happened, in ns: the last record's, or later."""
         return int(self.state.tables.host["last_ts"][0])
 
     def apply(
@@ -139,7 +161,50 @@ class Simulator:
             self._apply_stretch(columns, (store or scratch)[part], trace, start)  # type: ignore[index]
             if progress is not None:
                 progress(start + len(columns.ts), total)
+        if total and self.guest is not None:
+            self._let_guests_run(self.last_ts)
         return store
+
+    def advance(self, ts: int) -> None:
+        """Let time go on to ts: what the guests have to do before it happens.
+
+        What is due at ts itself has not happened yet: a record of that ts comes first.
+
+        Parameters
+        ----------
+        ts : int
+            ns; not before the last record's.
+
+        Raises
+        ------
+        EvtsimError
+            There is no guest, or ts lies in the past.
+        """
+        self._require_guest()
+        if not self.last_ts <= ts <= NEVER:
+            raise EvtsimError(f"ts is {shown(ts)} (expected at least {self.last_ts})")
+        self._let_guests_run(ts)
+
+    def drain(self) -> None:
+        """Let the guests go on until nothing is due; time goes on to the last thing they did.
+
+        Raises
+        ------
+        EvtsimError
+            There is no guest.
+        """
+        self._require_guest()
+        self._let_guests_run(NEVER)
+
+    def _require_guest(self) -> None:
+        if self.guest is None:
+            raise EvtsimError("there is no guest to let run (guest= gives one)")
+
+    def _let_guests_run(self, ts: int) -> None:
+        with announced() as announcer:
+            while not advance(self.state.tables, np.uint64(ts)):
+                self.state.grow()
+        self.compile_seconds += announcer.seconds
 
     def _apply_stretch(
         self, columns: Columns, outcomes: Outcomes, trace: Trace, start: int
@@ -210,7 +275,7 @@ class Simulator:
         """Write a checkpoint, whole or not at all."""
         from evtsim.checkpoint import save
 
-        save(path, self.host, self.state.snapshot(), overwrite=overwrite)
+        save(path, self.state, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Simulator:
@@ -223,9 +288,10 @@ class Simulator:
         """
         from evtsim.checkpoint import load
 
-        host, tables = load(path)
-        sim = cls(host, stats=LEVELS[int(tables["host"]["level"][0])])
-        sim.state.restore(tables)
+        state = load(path)
+        kept = state.deliveries_kept or None
+        sim = cls(state.host, state.guest, LEVELS[state.level], deliveries=kept)
+        sim.state = state
         return sim
 
     def __repr__(self) -> str:

@@ -11,13 +11,20 @@ from evtsim import abi
 from evtsim.dtypes import (
     BUCKET_PORTS,
     BUCKET_SHIFT,
+    DELIVERIES_SPARE,
+    DELIVERY,
     DOMAIN_STATS,
     DOMAIN_TABLE,
     EDGE,
     EDGES_SPARE,
+    EOI,
+    GUEST_CONFIG,
+    GUEST_DOMAIN,
+    GUEST_VCPU,
     HOST_TABLE,
     LATENCY_BINS,
     LATENCY_TYPES,
+    NEVER,
     OPERATION_STATS,
     PORT_RARE,
     PORT_STATS,
@@ -41,8 +48,10 @@ from evtsim.host import Host
 if TYPE_CHECKING:
     import pandas as pd
 
+    from evtsim.guest import Guest
+
 PORT_LEVEL = 2
-POOL = ("ports", "port_stats", "port_rare")
+POOL = ("ports", "port_stats", "port_rare", "eois")
 """Tables of the pool's length, which grow together."""
 
 FIRST_BIN_SHIFT = 10
@@ -72,12 +81,20 @@ class State:
         What to start: every living domain has its first bucket and port 0 reserved.
     level : int
         Of the statistics: 0 none, 1 domain, 2 port.
+    guest : Guest, optional
+        Who handles the events.
+    deliveries : int
+        The most to keep in the log of deliveries; 0 for no log.
     """
 
-    def __init__(self, host: Host, level: int = 0) -> None:
+    def __init__(
+        self, host: Host, level: int = 0, guest: Guest | None = None, deliveries: int = 0
+    ) -> None:
         self.host = host
         self.level = level
-        self.tables = _allocate(host, level)
+        self.guest = guest
+        self.deliveries_kept = deliveries
+        self.tables = _allocate(host, level, guest, deliveries)
 
     # Growing, keeping ----------------------------------------------------------------------------
 
@@ -97,6 +114,34 @@ class State:
             room[: len(summed)] = summed
             host["edges_used"] = len(summed)
             self.tables = self.tables._replace(edges=room)
+        if self.deliveries_kept:
+            self._make_log_room()
+
+    def _make_log_room(self) -> None:
+        """Give the log of deliveries room, up to the most that are kept; then drop the latest."""
+        host, table = self.tables.host[0], self.tables.deliveries
+        logged = int(host["logged"])
+        if len(table) - logged >= DELIVERIES_SPARE:
+            return
+        most = 2 * max(self.deliveries_kept, DELIVERIES_SPARE)
+        if logged < most - DELIVERIES_SPARE:
+            longer = np.zeros(min(2 * len(table), most), DELIVERY)
+            longer[:logged] = table[:logged]
+            self.tables = self.tables._replace(deliveries=longer)
+            return
+        kept = self.deliveries()
+        table[: len(kept)] = kept
+        host["logged"] = len(kept)
+        host["log_until"] = kept["ts"][-1]
+
+    def deliveries(self) -> Array:
+        """Return the log of deliveries as DELIVERY, in order, no more than are kept.
+
+        Domains are replayed past each other, so the log itself is in order only by domain.
+        """
+        logged = self.tables.deliveries[: int(self.tables.host["logged"][0])]
+        order = np.lexsort((logged["vcpu"], logged["dom"], logged["ts"]))
+        return logged[order[: self.deliveries_kept]]
 
     def snapshot(self) -> dict[str, Array]:
         """Copy all tables, by name."""
@@ -112,14 +157,21 @@ class State:
             arrays[name][...] = snapshot[name]
         self.tables = self.tables._replace(**arrays)
 
+    def copy(self) -> State:
+        """Return a state of the same that does not change when this one does."""
+        copied = State(self.host, self.level, self.guest, self.deliveries_kept)
+        copied.restore(self.tables._asdict())
+        return copied
+
     @property
     def nbytes(self) -> int:
         """Bytes that the tables take."""
         return sum(table.nbytes for _, table in self._arrays())
 
     def _arrays(self) -> Iterator[tuple[str, Array]]:
-        """Yield name and table of all that is one: level is not."""
-        return ((name, table) for name, table in self.tables._asdict().items() if name != "level")
+        """Yield name and table of all that is one: the marks for the compiler are not."""
+        marks = ("level", "guest")
+        return ((name, table) for name, table in self.tables._asdict().items() if name not in marks)
 
     # Frames --------------------------------------------------------------------------------------
 
@@ -302,7 +354,23 @@ def _allocate_stats(host: Host, level: int, pool: int) -> dict[str, Array]:
     }
 
 
-def _allocate(host: Host, level: int) -> Tables:
+def _allocate_guest(host: Host, guest: Guest | None, pool: int) -> dict[str, Array]:
+    """Make the tables of the guest model, of length 1 where there is none."""
+    configs, which = guest.table(len(host)) if guest else (np.zeros(1, GUEST_CONFIG), np.zeros(1))
+    domains = np.zeros(len(which), GUEST_DOMAIN)
+    domains["config"] = which
+    domains["due"] = NEVER
+    vcpus = aligned_zeros(int(host.domains["vcpus"].sum()) if guest else 1, GUEST_VCPU)
+    vcpus["due"] = NEVER
+    return {
+        "guest_configs": configs,
+        "guest_domains": domains,
+        "guest_vcpus": vcpus,
+        "eois": np.zeros(pool if configs["late"].any() else 1, EOI),
+    }
+
+
+def _allocate(host: Host, level: int, guest: Guest | None, deliveries: int) -> Tables:
     """Make the tables of a host whose living domains have just been created."""
     count = len(host)
     config = host.domains
@@ -330,11 +398,13 @@ def _allocate(host: Host, level: int) -> Tables:
     row = np.zeros(1, HOST_TABLE)
     row["buckets_used"] = alive.sum() + 1
     row["level"] = level
+    row["log_until"] = NEVER
     row["bin_shift"] = FIRST_BIN_SHIFT
     row["group_shift"] = max(0, (count - 1).bit_length() - TIMELINE_GROUPS.bit_length() + 1)
     profile = abi.PROFILES[host.profile]
     return Tables(
         level=np.int64(level) if level else None,
+        guest=np.int64(1) if guest else None,
         host=row,
         domains=domains,
         vcpus=np.zeros(int(vcpus.sum()), VCPU_TABLE),
@@ -349,4 +419,6 @@ def _allocate(host: Host, level: int) -> Tables:
         failed=np.zeros((TALLY_OPS, TALLY_ERRNOS), np.int64),
         effects=np.zeros(TALLY_EFFECTS, np.int64),
         **_allocate_stats(host, level, len(ports)),
+        deliveries=np.zeros(4 * DELIVERIES_SPARE if deliveries else 1, DELIVERY),
+        **_allocate_guest(host, guest, len(ports)),
     )

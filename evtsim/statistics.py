@@ -6,6 +6,7 @@ pending, a channel that is open) is counted up to then, without touching the tab
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -146,7 +147,9 @@ def timeline(state: State) -> pd.DataFrame:
     require(state, 1, "timeline")
     host = state.tables.host[0]
     shift = int(host["bin_shift"])
-    used = int(host["bin"]) + 1 if host["started"] else 0
+    used = (int(host["bin_end"]) >> shift) - (int(host["first_ts"]) >> shift) + 1
+    if not host["started"]:
+        used = 0
     bins = state.tables.timeline[:used]
     groups = bins.shape[1]
     start = ((int(host["first_ts"]) >> shift) + np.arange(used, dtype=np.uint64)) << np.uint64(
@@ -212,6 +215,35 @@ def edges(state: State) -> pd.DataFrame:
     booked = state.tables.edges[: int(state.tables.host["edges_used"][0])]
     summed = sum_edges(np.concatenate([booked, _open_edges(state)]))
     return pd.DataFrame({name: summed[name].astype(np.int64) for name in EDGE.names or ()})
+
+
+def deliveries(state: State) -> pd.DataFrame:
+    """Return a row for every delivery that is in the log, in order."""
+    import pandas as pd
+
+    if not state.deliveries_kept:
+        raise EvtsimError("deliveries: not logged in this run (deliveries=N keeps the first N)")
+    delivered = int(state.tables.host["delivered"][0])
+    rows = state.deliveries()
+    if len(rows) < delivered:
+        warnings.warn(
+            f"the log has the first {len(rows):,} of {delivered:,} deliveries "
+            "(deliveries=N keeps more)",
+            stacklevel=3,
+        )
+    return pd.DataFrame(
+        {
+            "ts": rows["ts"],
+            "dom": rows["dom"],
+            "vcpu": rows["vcpu"],
+            "port": rows["port"],
+            "type": pd.Categorical.from_codes(rows["type"], list(LATENCY_TYPES)),
+            "raised_ts": rows["raised_ts"],
+            "latency": rows["ts"] - rows["raised_ts"],
+            "coalesced": rows["coalesced"],
+            "batch": rows["batch"],
+        }
+    )
 
 
 # Latency -----------------------------------------------------------------------------------------

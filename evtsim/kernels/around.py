@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.dtypes import XEN_HERE
-from evtsim.kernels import ports, two_level
+from evtsim.kernels import due, ports, two_level
 from evtsim.kernels import vcpu as _vcpu
 
 block = _vcpu.block
@@ -56,6 +56,7 @@ def mask(tables, dom, port):
     """Set a mask bit as the guest does: whether the port is valid or not."""
     if not two_level.in_reach(tables, dom, port):
         return -EINVAL
+    due.cancel_eoi(tables, two_level.pool_index(tables, dom, port))
     two_level.set_mask(tables, dom, port)
     return 0
 
@@ -92,9 +93,11 @@ def poll(tables, dom, vcpu, port):
 
 @kernel
 def set_upcall_mask(tables, dom, vcpu, value):
-    """Write the vcpu's evtchn_upcall_mask as the guest does: nobody is told."""
+    """Write the vcpu's evtchn_upcall_mask as the guest does: Xen is not told."""
     row = np.int64(tables.domains[dom]["first_vcpu"]) + vcpu
     tables.vcpus[row]["upcall_mask"] = 1 if value else 0
+    if not value:
+        due.on_upcalls_unmasked(tables, dom, row)
     return 0
 
 
@@ -142,6 +145,7 @@ def notify_xen(tables, dom, port):
 @kernel
 def destroy_domain(tables, dom):
     """evtchn_destroy: everything closes; peers wait for a domain that is gone."""
+    due.forget_all(tables, dom)
     domain = tables.domains[dom]
     for port in range(np.int64(domain["nr_ports"])):
         if tables.ports[ports.pool_index(tables, dom, port)]["state"] > RESERVED:

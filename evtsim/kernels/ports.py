@@ -10,7 +10,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.dtypes import XEN_HERE, XEN_PEER
-from evtsim.kernels import stats, two_level
+from evtsim.kernels import due, guest, stats, two_level
 
 pool_index = two_level.pool_index
 set_pending = two_level.set_pending
@@ -176,6 +176,7 @@ def close_port(tables, dom, port):
     state.
     """
     index = pool_index(tables, dom, port)
+    guest.before_close(tables, dom, index)
     p = tables.ports[index]
     if p["state"] == VIRQ:
         forget_virq(tables, dom, port)
@@ -410,8 +411,9 @@ def unmask(tables, dom, port):
     """evtchn_unmask, of any valid port whatever its state; the effects or -EINVAL."""
     if not is_valid(tables, dom, port):
         return -EINVAL
-    p = tables.ports[pool_index(tables, dom, port)]
-    return two_level.unmask(tables, dom, np.int64(p["notify_vcpu"]), port)
+    index = pool_index(tables, dom, port)
+    due.cancel_eoi(tables, index)
+    return two_level.unmask(tables, dom, np.int64(tables.ports[index]["notify_vcpu"]), port)
 
 
 @kernel

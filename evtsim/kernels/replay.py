@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import entry, hot, kernel
 from evtsim.dtypes import EDGES_SPARE, TALLY_OPS
-from evtsim.kernels import around, ports, stats, two_level
+from evtsim.kernels import around, guest, ports, stats, two_level
 from evtsim.kernels.bits import prefetch
 
 # Operations by name, as numba wants constants.
@@ -250,15 +250,47 @@ def apply_quickly(tables, trace, outcome, i):
     return True
 
 
+@hot
+def guests_catch_up(tables, trace, i):
+    """Let happen what is due before a record, in the domains that it may touch."""
+    dom = np.int64(trace.dom[i])
+    if dom >= len(tables.domains):
+        return
+    other = other_domain(tables, dom, np.int64(trace.op[i]), np.int64(trace.arg0[i]))
+    while True:
+        guest.catch_up(tables, dom, trace.ts[i])
+        if other < 0:
+            return
+        dom = other
+        other = -1
+
+
+@hot
+def other_domain(tables, dom, op, arg0):
+    """Return the other domain whose bits or vcpus an operation may touch, or -1."""
+    if op == SEND or op == NOTIFY_XEN:
+        if ports.is_valid(tables, dom, arg0):
+            p = tables.ports[np.uint64(ports.pool_index(tables, dom, arg0))]
+            if p["state"] == ports.INTERDOMAIN:
+                return np.int64(p["remote_dom"])
+    elif op == RESET and arg0 & ports.DOMID_MASK < len(tables.domains):
+        return arg0 & ports.DOMID_MASK
+    return -1
+
+
 @kernel
 def loop(tables, trace, outcome, start, stop, prefetching):
     """Apply records; see `replay`."""
     for record in range(start, stop):
         if prefetching:
             look_ahead(tables, trace, record, stop)
-        if tables.level is not None:
-            stats.tick(tables, trace.ts[np.uint64(record)])
         i = np.uint64(record)  # such an index needs no test for counting from the end
+        if tables.level is not None or tables.guest is not None:
+            stats.tick(tables, trace.ts[i])
+            if not stats.has_log_room(tables):
+                return record
+        if tables.guest is not None:
+            guests_catch_up(tables, trace, i)
         if not apply_quickly(tables, trace, outcome, i) and not apply(tables, trace, outcome, i):
             return record
     return stop
@@ -282,3 +314,17 @@ def replay(tables, trace, outcome, start, stop, prefetching):
         Worth it where the tables do not fit the caches.
     """
     return loop(tables, trace, outcome, start, stop, prefetching)
+
+
+@entry
+def advance(tables, ts):
+    """Let all happen that is due before ts, and let it be ts; False if the log is full.
+
+    Parameters
+    ----------
+    tables : Tables
+        With a guest; modified in place.
+    ts : uint64
+        ns; NEVER: until nothing is due, and the time is that of the last thing done.
+    """
+    return guest.run_all(tables, ts)

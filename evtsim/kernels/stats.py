@@ -10,7 +10,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
-from evtsim.dtypes import TIMELINE_BINS, XEN_HERE
+from evtsim.dtypes import DELIVERIES_SPARE, TIMELINE_BINS, XEN_HERE
 from evtsim.kernels.bits import leading_zeros
 
 PORT_LEVEL = 2
@@ -31,8 +31,24 @@ def tick(tables, ts):
     """Let it be ts (uint64, ns): what follows happens now."""
     host = tables.host[0]
     host["now"] = ts
+    if tables.level is None:
+        return
     if ts > host["bin_end"] or not host["started"]:
         find_bin(tables, ts)
+
+
+@hot
+def be(tables, ts):
+    """Let it be ts, which may lie before now: a domain catches up, or has done so."""
+    host = tables.host[0]
+    host["now"] = ts
+    if tables.level is None:
+        return
+    if ts > host["bin_end"] or not host["started"]:
+        find_bin(tables, ts)
+    else:
+        shift = host["bin_shift"]
+        host["bin"] = np.int64((ts >> shift) - (host["first_ts"] >> shift))
 
 
 @kernel
@@ -173,6 +189,8 @@ def on_set(tables, dom, index, state, masked):
     domain = tables.domain_stats[dom]
     domain["pending"] += 1
     domain["pending_peak"] = max(domain["pending_peak"], domain["pending"])
+    if len(tables.deliveries) > 1:
+        tables.port_rare[np.uint64(index)]["coalesced_at_set"] = port["coalesced"]
     if masked:
         now["masked"] += 1
         if host["level"] == PORT_LEVEL:
@@ -191,8 +209,10 @@ def latency_bin(ns):
 
 
 @hot
-def on_delivered(tables, dom, index):
-    """Count an event that reached its handler."""
+def on_delivered(tables, dom, row, port_number, index):
+    """Count an event that reached its handler, on the vcpu of a row."""
+    if tables.level is None:
+        return
     host = tables.host[0]
     port = tables.port_stats[np.uint64(index)]
     latency = host["now"] - port["since"]
@@ -209,6 +229,35 @@ def on_delivered(tables, dom, index):
     port["last_delivered"] = now
     port["latency_sum"] += latency
     port["latency_max"] = max(port["latency_max"], latency)
+    if len(tables.deliveries) > 1:
+        log(tables, dom, row, port_number, index)
+
+
+@kernel
+def log(tables, dom, row, port_number, index):
+    """Write a delivery down."""
+    host = tables.host[0]
+    if host["now"] > host["log_until"]:
+        return
+    port = tables.port_stats[index]
+    entry = tables.deliveries[host["logged"]]
+    host["logged"] += 1
+    entry["ts"] = host["now"]
+    entry["raised_ts"] = port["since"]
+    entry["coalesced"] = port["coalesced"] - tables.port_rare[index]["coalesced_at_set"]
+    entry["batch"] = tables.vcpu_stats[row]["upcalls"]
+    entry["port"] = port_number
+    entry["dom"] = dom
+    entry["vcpu"] = row - np.int64(tables.domains[dom]["first_vcpu"])
+    entry["type"] = port["type"]
+
+
+@hot
+def has_log_room(tables):
+    """Tell whether the log has room for what a record may deliver."""
+    return len(tables.deliveries) == 1 or (
+        len(tables.deliveries) - tables.host[0]["logged"] >= DELIVERIES_SPARE
+    )
 
 
 @kernel
@@ -326,16 +375,30 @@ def on_poll_wake(tables, row):
 
 
 @hot
-def on_upcall(tables, row, found, delivered):
-    """Count an upcall record: whether it found something to do, and how much."""
-    if tables.level is None:
-        return
-    v = tables.vcpu_stats[row]
-    if not found:
-        v["ignored_upcalls"] += 1
-        return
-    v["upcalls"] += 1
-    v["delivered"] += delivered
-    v["largest_batch"] = max(v["largest_batch"], delivered)
-    if delivered == 0:
-        v["spurious"] += 1
+def on_ignored_upcall(tables, row):
+    """Count an upcall record that found nothing to do, or a guest that does it."""
+    if tables.level is not None:
+        tables.vcpu_stats[row]["ignored_upcalls"] += 1
+
+
+@hot
+def begin_upcall(tables, row):
+    """Count a handler that starts."""
+    if tables.level is not None:
+        tables.vcpu_stats[row]["upcalls"] += 1
+
+
+@hot
+def end_upcall(tables, row, delivered):
+    """Count what a handler that ends has delivered."""
+    if tables.level is not None and delivered == 0:
+        tables.vcpu_stats[row]["spurious"] += 1
+
+
+@hot
+def on_batch(tables, row, more, batch):
+    """Count events delivered, and the batch they belong to."""
+    if tables.level is not None:
+        v = tables.vcpu_stats[row]
+        v["delivered"] += more
+        v["largest_batch"] = max(v["largest_batch"], batch)

@@ -114,26 +114,68 @@ def in_reach(tables, dom, port):
 
 
 @hot
-def on_vcpu(tables, dom, vcpu, first, waiting):
+def on_vcpu(tables, dom, vcpu, first, bits):
     """Return which of the waiting bits, of ports from `first` on, are valid and the vcpu's."""
     domain = tables.domains[dom]
     if first >= domain["nr_ports"]:
         return ZERO
     if domain["nr_vcpus"] == 1:
-        return waiting  # without a look at every port, each in a cache line of its own
+        return bits  # without a look at every port, each in a cache line of its own
     # A bucket is whole words, so all valid ports of the word lie side by side.
     base = (np.int64(tables.buckets[first >> 7, dom]) << 7) + (first & 127)
-    rest = waiting
+    rest = bits
     while rest:
         n = trailing_zeros(rest)
         rest &= rest - ONE
         if tables.ports[base + n]["notify_vcpu"] != vcpu:
-            waiting &= ~bit(n)
-    return waiting
+            bits &= ~bit(n)
+    return bits
 
 
 @hot
-def count_delivered(tables, dom, first, taken):
+def first_port(tables, dom, n):
+    """Return the first of the 64 ports among which a selector's word lies."""
+    return (n << np.int64(tables.domains[dom]["word_shift"])) & ~63
+
+
+@hot
+def waiting(tables, dom, vcpu, n):
+    """Return which ports of a selector's word an upcall on the vcpu takes, from `first_port` on."""
+    domain = tables.domains[dom]
+    first = n << np.int64(domain["word_shift"])
+    word = tables.shared[first >> 6, dom]
+    bits = word["pending"] & ~word["mask"]
+    if domain["word_shift"] == 5:
+        bits &= HALF << np.uint64(first & 32)
+    return on_vcpu(tables, dom, vcpu, first & ~63, bits)
+
+
+@hot
+def waiting_in(tables, dom, vcpu, n):
+    """Return the same bits, of a word of the guest's size."""
+    bits = waiting(tables, dom, vcpu, n)
+    if tables.domains[dom]["word_shift"] == 5:
+        return (bits >> np.uint64((n & 1) << 5)) & HALF
+    return bits
+
+
+@hot
+def is_ready(tables, dom, port):
+    """Tell whether a port is pending and not masked."""
+    word = tables.shared[port >> 6, dom]
+    return (word["pending"] & ~word["mask"] & bit(port & 63)) != ZERO
+
+
+@hot
+def take(tables, dom, row, port, index):
+    """Deliver one event: its handling begins."""
+    tables.shared[port >> 6, dom]["pending"] &= ~bit(port & 63)
+    tables.host[0]["delivered"] += 1
+    stats.on_delivered(tables, dom, row, port, index)
+
+
+@hot
+def count_delivered(tables, dom, row, first, taken):
     """Count the events taken, of ports from `first` on."""
     base = pool_index(tables, dom, first)
     rest = taken
@@ -141,7 +183,8 @@ def count_delivered(tables, dom, first, taken):
         prefetch(tables.port_stats, base + trailing_zeros(rest))
         rest &= rest - ONE
     while taken:
-        stats.on_delivered(tables, dom, base + trailing_zeros(taken))
+        n = trailing_zeros(taken)
+        stats.on_delivered(tables, dom, row, first + n, base + n)
         taken &= taken - ONE
 
 
@@ -149,31 +192,29 @@ def count_delivered(tables, dom, first, taken):
 def upcall(tables, dom, vcpu):
     """Run the guest's handler on a vcpu: words by the selector, low to high; the number delivered.
 
-    Does nothing with upcalls masked or none pending.
+    Does nothing with upcalls masked or none pending, or where a guest handles its events itself.
     """
     domain = tables.domains[dom]
     row = np.int64(domain["first_vcpu"]) + vcpu
     v = tables.vcpus[row]
-    if v["upcall_mask"] or not v["upcall_pending"]:
-        stats.on_upcall(tables, row, False, 0)
+    if tables.guest is not None or v["upcall_mask"] or not v["upcall_pending"]:
+        stats.on_ignored_upcall(tables, row)
         return 0
     v["upcall_pending"] = 0
+    stats.begin_upcall(tables, row)
     selector = v["pending_sel"]
     v["pending_sel"] = ZERO
     delivered = 0
     while selector:
         n = trailing_zeros(selector)
         selector &= selector - ONE
-        first = n << domain["word_shift"]
-        word = tables.shared[first >> 6, dom]
-        waiting = word["pending"] & ~word["mask"]
-        if domain["word_shift"] == 5:
-            waiting &= HALF << np.uint64(first & 32)
-        taken = on_vcpu(tables, dom, vcpu, first & ~63, waiting)
-        word["pending"] &= ~taken
+        taken = waiting(tables, dom, vcpu, n)
+        first = first_port(tables, dom, n)
+        tables.shared[first >> 6, dom]["pending"] &= ~taken
         delivered += count_ones(taken)
         if tables.level is not None:
-            count_delivered(tables, dom, first & ~63, taken)
+            count_delivered(tables, dom, row, first, taken)
     tables.host[0]["delivered"] += delivered
-    stats.on_upcall(tables, row, True, delivered)
+    stats.on_batch(tables, row, delivered, delivered)
+    stats.end_upcall(tables, row, delivered)
     return delivered

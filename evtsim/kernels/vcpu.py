@@ -7,7 +7,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
-from evtsim.kernels import stats
+from evtsim.kernels import due, stats
 
 KICK = int(abi.Effect.KICK)
 POLL_WAKE = int(abi.Effect.POLL_WAKE)
@@ -47,6 +47,7 @@ def mark_pending(tables, dom, row):
         return 0
     v["upcall_pending"] = 1
     stats.on_kick(tables, dom, row)
+    due.on_kick(tables, dom, row)
     return KICK | unblock(tables, dom, row)
 
 

@@ -1,0 +1,236 @@
+"""The guest: handlers that start when they are due, take event after event, and end them.
+
+Follows Linux's __xen_evtchn_do_upcall and evtchn_2l_handle_events step by step, cut at every
+event's end, since notifications may come while it is handled. A domain catches up when a record
+touches it: handlers touch nothing of other domains.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import hot, kernel
+from evtsim.dtypes import NEVER
+from evtsim.kernels import due, stats, two_level
+from evtsim.kernels.bits import ONE, ZERO, bit, trailing_zeros
+
+TIMER = int(abi.Virq.TIMER)
+NOWHERE = 255
+"""A start_word that no word is."""
+
+ALL = np.uint64(2**64 - 1)
+_NEVER = np.uint64(NEVER)
+
+IDLE = due.IDLE
+SCHEDULED = due.SCHEDULED
+ROUND = due.ROUND
+SELECT = due.SELECT
+SCAN = due.SCAN
+
+
+@hot
+def catch_up(tables, dom, ts):
+    """Let all of a domain's happen that is due before ts."""
+    if tables.guest is None:
+        return
+    if tables.guest_domains[dom]["due"] < ts:
+        now = tables.host[0]["now"]
+        run_until(tables, dom, ts)
+        stats.be(tables, now)
+
+
+@kernel
+def run_until(tables, dom, ts):
+    """Do what is due before ts, one thing after the other; the time of the last one.
+
+    At one moment vcpus go by number, and a vcpu's EOIs come before its handler.
+    """
+    domain = tables.domains[dom]
+    first = np.int64(domain["first_vcpu"])
+    last = ZERO
+    while True:
+        row = first
+        soonest = due_on(tables, first)
+        for other in range(first + 1, first + domain["nr_vcpus"]):
+            candidate = due_on(tables, other)
+            if candidate < soonest:
+                soonest = candidate
+                row = other
+        if soonest >= ts:
+            tables.guest_domains[dom]["due"] = soonest
+            return last
+        last = soonest
+        stats.be(tables, soonest)
+        index = np.int64(tables.guest_vcpus[row]["eoi_first"])
+        if index and tables.eois[index]["due"] == soonest:
+            end_of_interrupt(tables, dom, index)
+        else:
+            handle(tables, dom, row)
+
+
+@hot
+def due_on(tables, row):
+    """Return when the next thing of a vcpu's is due."""
+    g = tables.guest_vcpus[row]
+    index = np.int64(g["eoi_first"])
+    return min(g["due"], tables.eois[index]["due"]) if index else g["due"]
+
+
+@kernel
+def end_of_interrupt(tables, dom, index):
+    """Unmask a port that waited for it, as the hypercall does (xen_irq_lateeoi)."""
+    due.remove_eoi(tables, index)
+    vcpu = np.int64(tables.ports[index]["notify_vcpu"])
+    two_level.unmask(tables, dom, vcpu, np.int64(tables.eois[index]["port"]))
+
+
+@kernel
+def before_close(tables, dom, index):
+    """End a port's interrupt before the port goes."""
+    if tables.guest is not None and due.has_eoi(tables, index):
+        end_of_interrupt(tables, dom, index)
+
+
+@hot
+def handle(tables, dom, row):
+    """Start a vcpu's handler, or go on with it: up to the end of the next event's handling."""
+    g = tables.guest_vcpus[row]
+    if g["stage"] == SCHEDULED:
+        if tables.vcpus[row]["upcall_mask"]:
+            g["stage"] = IDLE
+            g["due"] = _NEVER
+            return
+        g["stage"] = ROUND
+        g["batch"] = 0
+        stats.begin_upcall(tables, row)
+    port = next_event(tables, dom, row)
+    while port < 0:
+        if not tables.vcpus[row]["upcall_pending"]:
+            g["stage"] = IDLE
+            g["due"] = _NEVER
+            stats.end_upcall(tables, row, np.int64(g["batch"]))
+            return
+        g["stage"] = ROUND
+        port = next_event(tables, dom, row)
+    deliver(tables, dom, row, port)
+
+
+@hot
+def deliver(tables, dom, row, port):
+    """Let the handling of an event start."""
+    g = tables.guest_vcpus[row]
+    g["batch"] += 1
+    g["due"] = due.later(tables.host[0]["now"], due.handling_time(tables, dom, row))
+    index = two_level.pool_index(tables, dom, port)
+    two_level.take(tables, dom, row, port, index)
+    stats.on_batch(tables, row, 1, np.int64(g["batch"]))
+    config = due.config_of(tables, dom)
+    if config["late"]:
+        two_level.set_mask(tables, dom, port)
+        due.add_eoi(tables, dom, row, index, port, due.later(g["due"], config["eoi_ns"]))
+
+
+@hot
+def next_event(tables, dom, row):
+    """Return the port whose handling starts now, or -1 where the round ends."""
+    g = tables.guest_vcpus[row]
+    v = tables.vcpus[row]
+    if g["stage"] == ROUND:
+        v["upcall_pending"] = 0
+        g["stage"] = SELECT
+        # Linux handles a vcpu's timer before it looks at its selector.
+        timer = np.int64(tables.virqs[row, TIMER])
+        if timer and due.config_of(tables, dom)["linux"] and is_ready(tables, dom, row, timer):
+            return timer
+    if g["stage"] == SELECT:
+        begin_scan(tables, dom, row)
+    return scan(tables, dom, row)
+
+
+@hot
+def begin_scan(tables, dom, row):
+    """Take the selector, and go on where Linux's last scan was, or from the lowest word."""
+    g = tables.guest_vcpus[row]
+    v = tables.vcpus[row]
+    linux = due.config_of(tables, dom)["linux"] != 0
+    g["stage"] = SCAN
+    g["selector"] = v["pending_sel"]
+    v["pending_sel"] = ZERO
+    g["waiting"] = ZERO
+    g["in_word"] = 0
+    g["first_turn"] = 1
+    g["word"] = g["next_word"] if linux else 0
+    g["start_word"] = g["next_word"] if linux else NOWHERE
+    g["start_bit"] = g["next_bit"]
+
+
+@hot
+def scan(tables, dom, row):
+    """Return the next port that waits in the selector's words, or -1.
+
+    Linux visits the word where it began twice: first the part from start_bit on, and at the end
+    the whole word.
+    """
+    g = tables.guest_vcpus[row]
+    shift = np.int64(tables.domains[dom]["word_shift"])
+    width = np.int64(1) << shift
+    while True:
+        while g["waiting"]:
+            n = trailing_zeros(g["waiting"])
+            g["waiting"] &= g["waiting"] - ONE
+            word = np.int64(g["word"])
+            if g["start_word"] != NOWHERE:
+                g["next_bit"] = (n + 1) & (width - 1)
+                g["next_word"] = word if g["next_bit"] else (word + 1) & (width - 1)
+            port = (word << shift) + n
+            if is_ready(tables, dom, row, port):
+                return port
+        if g["in_word"]:
+            g["in_word"] = 0
+            if g["word"] != g["start_word"] or not g["first_turn"]:
+                g["selector"] &= ~bit(g["word"])
+            g["word"] = (np.int64(g["word"]) + 1) & (width - 1)
+            g["first_turn"] = 0
+        if not g["selector"]:
+            return -1
+        ahead = g["selector"] & (ALL << np.uint64(g["word"]))
+        if not ahead:
+            g["word"] = 0
+            g["first_turn"] = 0
+            continue
+        g["word"] = trailing_zeros(ahead)
+        g["in_word"] = 1
+        vcpu = row - np.int64(tables.domains[dom]["first_vcpu"])
+        g["waiting"] = two_level.waiting_in(tables, dom, vcpu, np.int64(g["word"]))
+        if g["first_turn"] and g["word"] == g["start_word"]:
+            g["waiting"] &= ALL << np.uint64(g["start_bit"])
+
+
+@hot
+def is_ready(tables, dom, row, port):
+    """Tell whether a port is pending, unmasked and notified on this vcpu."""
+    if not two_level.is_ready(tables, dom, port):
+        return False
+    domain = tables.domains[dom]
+    if domain["nr_vcpus"] == 1:
+        return True
+    vcpu = tables.ports[np.uint64(two_level.pool_index(tables, dom, port))]["notify_vcpu"]
+    return row == np.int64(domain["first_vcpu"]) + vcpu
+
+
+@kernel
+def run_all(tables, ts):
+    """Let every domain catch up and then be ts, or at NEVER the time of the last thing done.
+
+    False where the log of deliveries is full.
+    """
+    host = tables.host[0]
+    last = host["last_ts"]
+    for dom in range(len(tables.domains)):
+        if tables.guest_domains[dom]["due"] < ts:
+            if not stats.has_log_room(tables):
+                return False
+            last = max(last, run_until(tables, dom, ts))
+            host["last_ts"] = last
+    host["last_ts"] = last if ts == _NEVER else ts
+    stats.be(tables, host["last_ts"])
+    return True
