@@ -38,24 +38,30 @@ class ObservedHost(ReferenceHost):
         self._let_time_pass(record.ts)
         self._watch()
         before = self.pending()
-        kicks = {k for k, v in self._vcpus() if v.upcall_pending}
-        blocked = {k for k, v in self._vcpus() if v.blocked}
+        kicks, blocked = self._kicked_and_blocked()
         outcome = super().apply(record)
         self._count_record(record, outcome)
         self._count_notifications(record)
         self._count_gone(record, before - self.pending())
         if not outcome.rc:
             self._count_upcall(record, outcome, kicks)
-        for key, v in self._vcpus():
-            if v.upcall_pending and key not in kicks and record.op != Op.CREATE_DOMAIN:
-                self.vcpu[key]["kicks"] += 1
-            if key in blocked and not v.blocked and not self._created(record, outcome, key):
-                self.vcpu[key]["poll_wakes"] += 1
+        self._count_vcpus(kicks, blocked)
         self._count_domains()
         return outcome
 
-    def _created(self, record: Record, outcome: Outcome, key: Port) -> bool:
-        return record.op == Op.CREATE_DOMAIN and not outcome.rc and key[0] == record.dom
+    def _kicked_and_blocked(self) -> tuple[set[Port], set[Port]]:
+        return (
+            {key for key, v in self._vcpus() if v.upcall_pending},
+            {key for key, v in self._vcpus() if v.blocked},
+        )
+
+    def _count_vcpus(self, kicks: set[Port], blocked: set[Port]) -> None:
+        """Count what happened to the vcpus since these two were taken."""
+        for key, v in self._vcpus():
+            if v.upcall_pending and key not in kicks:
+                self.vcpu[key]["kicks"] += 1
+            if key in blocked and not v.blocked:
+                self.vcpu[key]["poll_wakes"] += 1
 
     def _vcpus(self):
         return [((d.domid, i), v) for d in self.domains if d.alive for i, v in enumerate(d.vcpus)]
@@ -111,19 +117,22 @@ class ObservedHost(ReferenceHost):
 
     def _count_gone(self, record: Record, gone: set[Port]) -> None:
         for key in gone:
-            counts = self.port[key]
-            if record.op != Op.UPCALL:
-                counts["cleared"] += 1
-                continue
-            counts["delivered"] += 1
-            latency = record.ts - self.since[key]
-            self.latencies.append(latency)
-            counts["latency_sum"] += latency
-            counts["latency_max"] = max(counts["latency_max"], latency)
-            if key in self.last_delivered:
-                gap = record.ts - self.last_delivered[key]
-                counts["longest_gap"] = max(counts["longest_gap"], gap)
-            self.last_delivered[key] = record.ts
+            if record.op == Op.UPCALL:
+                self._count_delivered(key, record.ts)
+            else:
+                self.port[key]["cleared"] += 1
+
+    def _count_delivered(self, key: Port, ts: int) -> None:
+        counts = self.port[key]
+        counts["delivered"] += 1
+        latency = ts - self.since[key]
+        self.latencies.append(latency)
+        counts["latency_sum"] += latency
+        counts["latency_max"] = max(counts["latency_max"], latency)
+        if key in self.last_delivered:
+            gap = ts - self.last_delivered[key]
+            counts["longest_gap"] = max(counts["longest_gap"], gap)
+        self.last_delivered[key] = ts
 
     def _count_upcall(self, record: Record, outcome: Outcome, kicks: set[Port]) -> None:
         if record.op != Op.UPCALL:

@@ -269,7 +269,13 @@ class ReferenceHost:
     """All domains of a machine, and the operations on them."""
 
     def __init__(self, domains: Sequence[DomainConfig]) -> None:
-        self.domains = [Domain(domid, config, config.alive) for domid, config in enumerate(domains)]
+        self.domains = [
+            self.new_domain(domid, config, config.alive) for domid, config in enumerate(domains)
+        ]
+
+    def new_domain(self, domid: int, config: DomainConfig, alive: bool) -> Domain:
+        """Make a domain of the kind this host works with, all zero."""
+        return Domain(domid, config, alive)
 
     def apply(self, record: Record) -> Outcome:
         """Execute one record."""
@@ -529,13 +535,13 @@ class ReferenceHost:
             channel.consumer_is_xen = False
             if channel.state > State.RESERVED:
                 self.close(domain, port)
-        self.domains[domain.domid] = Domain(domain.domid, domain.config, alive=False)
+        self.domains[domain.domid] = self.new_domain(domain.domid, domain.config, alive=False)
         return Outcome()
 
     def create_domain(self, domain: Domain) -> Outcome:
         """Begin a domain, as if there had never been one of that number."""
         check(not domain.alive, Errno.EEXIST)
-        self.domains[domain.domid] = Domain(domain.domid, domain.config, alive=True)
+        self.domains[domain.domid] = self.new_domain(domain.domid, domain.config, alive=True)
         return Outcome()
 
     # What the guest does
