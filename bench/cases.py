@@ -15,6 +15,7 @@ from evtsim.abi import Op
 
 MIXES = {
     "send": {Op.SEND: 1.0},
+    "no upcalls": {Op.SEND: 0.95, Op.MASK: 0.025, Op.UNMASK: 0.025},
     "mix": {Op.SEND: 0.85, Op.UPCALL: 0.10, Op.MASK: 0.025, Op.UNMASK: 0.025},
 }
 
@@ -67,12 +68,15 @@ def channels(case: Case) -> evtsim.Trace:
     return evtsim.Trace.from_records(records, evtsim.Host.uniform(case.domains))
 
 
-def load(case: Case, records: int) -> evtsim.Trace:
-    """Return the trace to measure, 100 ns a record."""
+GUEST_CASE = Case(4000, 64, "no upcalls", 2.5)
+
+
+def load(case: Case, records: int, start: int = 0) -> evtsim.Trace:
+    """Return the trace to measure, 100 ns a record, from `start` on."""
     random = np.random.default_rng(2)
     mix = MIXES[case.mix]
     table = np.zeros(records, evtsim.RECORD_DTYPE)
-    table["ts"] = 100 * np.arange(records, dtype=np.uint64)
+    table["ts"] = start + 100 * np.arange(records, dtype=np.uint64)
     table["dom"] = random.integers(0, case.domains, records)
     table["op"] = random.choice([int(op) for op in mix], records, p=list(mix.values()))
     table["arg0"] = np.where(table["op"] == Op.UPCALL, 0, random.integers(1, case.ports, records))

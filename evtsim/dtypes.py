@@ -115,7 +115,8 @@ RESULT = np.dtype(
         ("remote_dom", "i8"),
         ("remote_port", "i8"),
         ("effects", "i8"),
-    ]
+    ],
+    align=True,
 )
 
 # What the host as a whole keeps: one row.
@@ -137,26 +138,25 @@ HOST_TABLE = np.dtype(
         ("edges_used", "i8"),
         ("logged", "i8"),  # deliveries in the log
         ("log_until", "u8"),  # ns; later deliveries are not kept any more
-    ]
+    ],
+    align=True,
 )
 
-# Statistics of one port, what every notification and delivery touches: one cache line. They
-# belong to the pool's place, hence to (dom, port), and outlive the port and the domain. What was
-# delivered is what was set and is neither cleared nor there any more.
-PORT_STATS = np.dtype(
+# Statistics of one port, apart by what touches them: a notification, a delivery, what is rare.
+# They belong to the pool's place, hence to (dom, port), and outlive the port and the domain. What
+# was delivered is what was set and is neither cleared nor there any more.
+PORT_NOTIFIED = np.dtype([("set", "i8"), ("coalesced", "i8")], align=True)
+
+PORT_DELIVERED = np.dtype(
     [
-        ("set", "i8"),
-        ("coalesced", "i8"),
-        ("since", "u8"),  # ns; when the pending bit was set, means something while it is
         ("latency_sum", "u8"),  # ns, of what was delivered
         ("latency_max", "u8"),  # ns
-        ("last_delivered", "u8"),  # ns, plus 1; 0: never
+        ("last", "u8"),  # ns, of the last delivery, plus 1; 0: none
         ("longest_gap", "u8"),  # ns between two deliveries
-        ("type", "i8"),  # of the channel whose bit is set: row of the histogram
-    ]
+    ],
+    align=True,
 )
 
-# The rest of it, touched by what is rare.
 PORT_RARE = np.dtype(
     [
         ("masked", "i8"),  # notifications that set the bit of a masked port
@@ -170,7 +170,8 @@ PORT_RARE = np.dtype(
         ("set_before", "i8"),  # set when the present channel began
         ("coalesced_before", "i8"),
         ("coalesced_at_set", "i8"),  # with a log of deliveries
-    ]
+    ],
+    align=True,
 )
 
 VCPU_STATS = np.dtype(
@@ -182,7 +183,8 @@ VCPU_STATS = np.dtype(
         ("delivered", "i8"),
         ("largest_batch", "i8"),
         ("poll_wakes", "i8"),
-    ]
+    ],
+    align=True,
 )
 
 DOMAIN_STATS = np.dtype(
@@ -191,12 +193,15 @@ DOMAIN_STATS = np.dtype(
         ("in_use_peak", "i8"),
         ("pending", "i8"),  # bits set
         ("pending_peak", "i8"),
-    ]
+    ],
+    align=True,
 )
 
-OPERATION_STATS = np.dtype([("records", "i8"), ("first_ts", "u8")])
+OPERATION_STATS = np.dtype([("records", "i8"), ("first_ts", "u8")], align=True)
 
-EDGE = np.dtype([("dom", "u4"), ("target", "u4"), ("raised", "i8"), ("coalesced", "i8")])
+EDGE = np.dtype(
+    [("dom", "u4"), ("target", "u4"), ("raised", "i8"), ("coalesced", "i8")], align=True
+)
 
 # One bin of one group of domains: a cache line.
 TIMELINE = np.dtype(
@@ -209,7 +214,8 @@ TIMELINE = np.dtype(
         ("kicks", "i8"),
         ("errors", "i8"),
         ("padding", "i8"),
-    ]
+    ],
+    align=True,
 )
 
 # One event that reached its handler.
@@ -223,7 +229,8 @@ DELIVERY = np.dtype(
         ("dom", "u2"),
         ("vcpu", "u2"),
         ("type", "i8"),  # of the channel when the bit was set: row of the histogram
-    ]
+    ],
+    align=True,
 )
 
 # What a guest is like, one row for all domains alike: see guest.py.
@@ -239,14 +246,16 @@ GUEST_CONFIG = np.dtype(
         ("seed", "u8"),
         ("linux", "i8"),  # 1: scans as Linux does
         ("late", "i8"),  # 1: a port is masked until its EOI
-    ]
+    ],
+    align=True,
 )
 
 GUEST_DOMAIN = np.dtype(
     [
         ("due", "u8"),  # ns; nothing of the domain's is due before; NEVER
         ("config", "i8"),  # row of GUEST_CONFIG
-    ]
+    ],
+    align=True,
 )
 
 # One vcpu's handler: a cache line.
@@ -283,8 +292,12 @@ EOI = np.dtype(
         ("previous", "u4"),
         ("vcpu", "u4"),  # row of the vcpu that handled the event, plus 1; 0: no EOI
         ("port", "u4"),
-    ]
+    ],
+    align=True,
 )
+
+# Notifications by what the port was: see LATENCY_TYPES.
+TYPE_STATS = np.dtype([("set", "i8"), ("coalesced", "i8"), ("masked", "i8")], align=True)
 
 TIMELINE_BINS = 1024
 TIMELINE_GROUPS = 256
@@ -326,8 +339,12 @@ class Tables(NamedTuple):
     failed: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
     effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
     # Statistics; of length 1 where the level does not keep them.
-    port_stats: Array  # PORT_STATS, as the pool
+    since: Array  # uint64, as the pool: ns; when the pending bit was set, if it is
+    set_type: Array  # uint8, as the pool: what the port was then, a row of types
+    port_notified: Array  # PORT_NOTIFIED, as the pool
+    port_delivered: Array  # PORT_DELIVERED, as the pool
     port_rare: Array  # PORT_RARE, as the pool
+    types: Array  # TYPE_STATS, (types,)
     vcpu_stats: Array  # VCPU_STATS, (vcpus of all domains,)
     domain_stats: Array  # DOMAIN_STATS, (domains,)
     operations: Array  # OPERATION_STATS, (operations, errnos, domains + 1): last one not configured

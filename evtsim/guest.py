@@ -6,8 +6,6 @@ How a guest behaves is in ``kernels/guest.py``; docs/guest.md tells it in words.
 from __future__ import annotations
 
 import dataclasses
-import math
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,7 +21,7 @@ EOIS = ("edge", "late")
 
 def _check(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
     """Raise an EvtsimError unless a value is a number within bounds."""
-    kind = numbers.Integral if whole else numbers.Real
+    kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
         what = "an integer of" if whole else ""
         raise EvtsimError(f"{name} is {shown(value)} (expected {what} {low:,} to {high:,})")
@@ -103,9 +101,9 @@ def _duration(name: str, value: object) -> Duration:
     """Take a duration, or a plain number as a constant one."""
     if isinstance(value, Duration):
         return value
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float, np.integer, np.floating)):
         try:
-            return Constant(value)  # type: ignore[arg-type]  # rounds
+            return Constant(value)  # type: ignore[arg-type]  # which rounds
         except EvtsimError as error:
             raise EvtsimError(f"{name}: {error}") from None
     raise EvtsimError(f"{name} is {shown(value)} (expected ns, Constant, Exponential or Lognormal)")

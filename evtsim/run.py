@@ -82,6 +82,11 @@ class Run:
         return cls(sim.host, sim.state.copy(), outcomes)
 
     @property
+    def guest(self) -> Guest | None:
+        """Who handled the events, if not the trace's own upcall records."""
+        return self.state.guest
+
+    @property
     def records(self) -> int:
         """How many records were applied."""
         return int(self.state.tables.host["records"][0])

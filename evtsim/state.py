@@ -26,8 +26,9 @@ from evtsim.dtypes import (
     LATENCY_TYPES,
     NEVER,
     OPERATION_STATS,
+    PORT_DELIVERED,
+    PORT_NOTIFIED,
     PORT_RARE,
-    PORT_STATS,
     PORT_TABLE,
     RESULT,
     SHARED_WORD,
@@ -37,6 +38,7 @@ from evtsim.dtypes import (
     TIMELINE,
     TIMELINE_BINS,
     TIMELINE_GROUPS,
+    TYPE_STATS,
     VCPU_STATS,
     VCPU_TABLE,
     XEN_HERE,
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from evtsim.guest import Guest
 
 PORT_LEVEL = 2
-POOL = ("ports", "port_stats", "port_rare", "eois")
+POOL = ("ports", "since", "set_type", "port_notified", "port_delivered", "port_rare", "eois")
 """Tables of the pool's length, which grow together."""
 
 FIRST_BIN_SHIFT = 10
@@ -341,8 +343,12 @@ def _allocate_stats(host: Host, level: int, pool: int) -> dict[str, Array]:
     slots[[int(errno) for errno in abi.Errno]] = np.arange(1, len(abi.Errno) + 1)
     shape = (len(OPERATION_SLOTS), len(abi.Errno) + 1, domains + 1) if level else (1, 1, 1)
     return {
-        "port_stats": aligned_zeros(pool if level else 1, PORT_STATS),
+        "since": aligned_zeros(pool if level else 1, np.dtype(np.uint64)),
+        "set_type": aligned_zeros(pool if level else 1, np.dtype(np.uint8)),
+        "port_notified": aligned_zeros(ports, PORT_NOTIFIED),
+        "port_delivered": aligned_zeros(ports, PORT_DELIVERED),
         "port_rare": np.zeros(ports, PORT_RARE),
+        "types": np.zeros(len(LATENCY_TYPES), TYPE_STATS),
         "vcpu_stats": np.zeros(int(host.domains["vcpus"].sum()) if level else 1, VCPU_STATS),
         "domain_stats": np.zeros(domains, DOMAIN_STATS),
         "operations": np.zeros(shape, OPERATION_STATS),

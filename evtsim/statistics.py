@@ -7,7 +7,7 @@ pending, a channel that is open) is counted up to then, without touching the tab
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,11 +44,11 @@ def ports(state: State) -> pd.DataFrame:
 
     require(state, PORT_LEVEL, "ports")
     dom, port, index = _pool(state)
-    counts = state.tables.port_stats[index]
+    counts, times = state.tables.port_notified[index], state.tables.port_delivered[index]
     rare = state.tables.port_rare[index]
     pending, mask = _bits(state, dom, port)
     now = state.tables.host["now"][0]
-    since = np.where(pending, now - counts["since"], np.uint64(0))
+    since = np.where(pending, now - state.tables.since[index], np.uint64(0))
     masked = np.where(pending & mask, now - rare["masked_since"], np.uint64(0))
     valid = port < state.tables.domains["nr_ports"][dom]
     states = np.where(valid, state.tables.ports["state"][index], abi.PortState.FREE)
@@ -70,11 +70,11 @@ def ports(state: State) -> pd.DataFrame:
             "saved": np.zeros(len(index), np.int64),
             "no_control_block": np.zeros(len(index), np.int64),
             "outstanding": pending.astype(np.int64),
-            "pending_ns": counts["latency_sum"] + rare["cleared_ns"] + since,
+            "pending_ns": times["latency_sum"] + rare["cleared_ns"] + since,
             "masked_ns": rare["masked_ns"] + masked,
-            "latency_sum": counts["latency_sum"],
-            "latency_max": counts["latency_max"],
-            "longest_gap": counts["longest_gap"],
+            "latency_sum": times["latency_sum"],
+            "latency_max": times["latency_max"],
+            "longest_gap": times["longest_gap"],
         }
     )
 
@@ -237,7 +237,7 @@ def deliveries(state: State) -> pd.DataFrame:
             "dom": rows["dom"],
             "vcpu": rows["vcpu"],
             "port": rows["port"],
-            "type": pd.Categorical.from_codes(rows["type"], list(LATENCY_TYPES)),
+            "type": pd.Categorical(np.array(LATENCY_TYPES)[rows["type"]], LATENCY_TYPES),
             "raised_ts": rows["raised_ts"],
             "latency": rows["ts"] - rows["raised_ts"],
             "coalesced": rows["coalesced"],
@@ -281,35 +281,61 @@ def highest(counts: Array) -> int:
     return int(latency_bounds(filled[-1:])[1][0]) if len(filled) else 0
 
 
-def by_type(state: State) -> list[dict[str, int | str]]:
-    """Return delivered events and latency quantiles for every type of channel that had any."""
-    rows: list[dict[str, int | str]] = []
-    for name, counts in zip(LATENCY_TYPES, state.tables.latency, strict=True):
-        if counts.any():
-            largest = highest(counts)
-            if state.level == PORT_LEVEL:  # no channel's was longer
-                largest = min(largest, int(state.tables.port_stats["latency_max"].max()))
-            events = int(counts.sum())
-            rows.append(
-                {"type": name, "delivered": events, **quantiles(counts, largest), "max": largest}
-            )
+def by_type(state: State) -> list[dict[str, Any]]:
+    """Return notifications, deliveries and latency quantiles of every type of channel with any.
+
+    Each has type, raised, coalesced, masked, delivered and latency_ns: p50, p90, p99, p99.9, max.
+    """
+    rows: list[dict[str, Any]] = []
+    tables = state.tables
+    for name, row, counts in zip(LATENCY_TYPES, tables.types, tables.latency, strict=True):
+        raised = int(row["set"] + row["coalesced"])
+        if raised == 0:
+            continue
+        largest = highest(counts)
+        if state.level == PORT_LEVEL:  # no channel's was longer
+            largest = min(largest, int(tables.port_delivered["latency_max"].max()))
+        rows.append(
+            {
+                "type": name,
+                "raised": raised,
+                "coalesced": int(row["coalesced"]),
+                "masked": int(row["masked"]),
+                "delivered": int(counts.sum()),
+                "latency_ns": {**quantiles(counts, largest), "max": largest},
+            }
+        )
     return rows
 
 
-def busiest(state: State, count: int = 5) -> list[dict[str, int]]:
-    """Return the ports that were notified most: dom, port, raised, coalesced, delivered."""
+def vcpu_totals(state: State) -> dict[str, int]:
+    """Return the sums over all vcpus, the largest batch of any, and how many ports are pending."""
+    stats = state.tables.vcpu_stats
+    totals = {name: int(stats[name].sum()) for name in stats.dtype.names or ()}
+    totals["largest_batch"] = int(stats["largest_batch"].max())
+    totals["pending"] = int(state.tables.domain_stats["pending"].sum())
+    return totals
+
+
+def notified_ports(state: State) -> list[dict[str, int]]:
+    """Return dom, port, raised, coalesced and delivered of the ports with most of either.
+
+    A thousand at most, so that what sums a run up needs no pandas and no time.
+    """
     dom, port, index = _pool(state)
-    stats, rare = state.tables.port_stats[index], state.tables.port_rare[index]
-    raised = stats["set"] + stats["coalesced"]
+    counts, rare = state.tables.port_notified[index], state.tables.port_rare[index]
     pending, _ = _bits(state, dom, port)
-    delivered = stats["set"] - rare["cleared"] - pending
-    top = np.argsort(-raised, kind="stable")[:count]
     columns = {
-        "dom": dom, "port": port, "raised": raised, "coalesced": stats["coalesced"],
-        "delivered": delivered,
-    }  # fmt: skip
-    rows = [{name: int(column[i]) for name, column in columns.items()} for i in top]
-    return [row for row in rows if row["raised"]]
+        "dom": dom,
+        "port": port,
+        "raised": counts["set"] + counts["coalesced"],
+        "coalesced": counts["coalesced"],
+        "delivered": counts["set"] - rare["cleared"] - pending,
+    }
+    most = [np.argsort(-columns[name], kind="stable")[:500] for name in ("raised", "coalesced")]
+    chosen = np.unique(np.concatenate(most))
+    rows = zip(*(column[chosen].tolist() for column in columns.values()), strict=True)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
 # Helpers -----------------------------------------------------------------------------------------
@@ -348,7 +374,7 @@ def _open_channels(state: State) -> tuple[Array, Array]:
 def _through_open_channels(state: State) -> tuple[Array, Array, Array, Array]:
     """Return what open channels brought: their ends, notifications raised, of them coalesced."""
     near, far = _open_channels(state)
-    stats, rare = state.tables.port_stats[far], state.tables.port_rare[far]
+    stats, rare = state.tables.port_notified[far], state.tables.port_rare[far]
     coalesced = stats["coalesced"] - rare["coalesced_before"]
     return near, far, stats["set"] - rare["set_before"] + coalesced, coalesced
 

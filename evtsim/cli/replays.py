@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.guests import Eoi, GuestSeed, Handler, Scan, Wake, guest_of
 from evtsim.cli.output import (
     Force,
     HostFile,
     Json,
     count,
-    duration,
-    print_fields,
     print_json,
     print_table,
     progress,
 )
+from evtsim.cli.summary import print_run
 from evtsim.cli.traces import TraceFile, open_trace
 
 if TYPE_CHECKING:
+    import pandas as pd
+
+    from evtsim.guest import Guest
     from evtsim.run import Run
+    from evtsim.simulator import Simulator
+    from evtsim.trace import Trace
     from evtsim.verification import Verification
+
+FRAME_WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
 
 
 def replay(
@@ -56,49 +65,83 @@ def replay(
             help="Begin with this checkpoint's state, and go on counting what it counts.",
         ),
     ] = None,
+    scan: Scan = None,
+    wake: Wake = None,
+    handler: Handler = None,
+    eoi: Eoi = None,
+    guest_seed: GuestSeed = None,
+    drain: Annotated[
+        bool, typer.Option("--drain", help="Let guests go on after the last record.")
+    ] = False,
+    deliveries: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write every delivery here (.csv, .parquet, .arrow)."),
+    ] = None,
+    most: Annotated[
+        str, typer.Option("--most", metavar="N", help="Of --deliveries: keep the first N.")
+    ] = "10M",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Replay a trace and sum up what happened."""
     from evtsim.errors import EvtsimError
     from evtsim.run import DESCRIPTION, Run
-    from evtsim.simulator import Simulator
 
     loaded = open_trace(trace, host)
-    check_outputs(outcomes, state, force)
+    check_outputs({"--outcomes": outcomes, "--state": state, "--deliveries": deliveries}, force)
     if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
         raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
-    if stats not in ("port", "domain", "none"):
-        raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
-    level = None if stats == "none" else stats
-    host_of_trace = loaded.require_host()
-    if start is None:
-        sim = Simulator(host_of_trace, stats=level)
-    else:
-        sim = Simulator.load(start)
-        if sim.host != host_of_trace:
-            raise EvtsimError(f"{start}: is of another host than the trace")
+    guest = guest_of(scan, wake, handler, eoi, guest_seed)
+    logged = count(most) if deliveries is not None else None
+    sim = simulator(loaded, guest, stats, logged, start)
+    if drain and sim.guest is None:
+        raise EvtsimError("--drain lets guests go on (add --guest linux)")
     first = sim.records
     before = time.perf_counter()
     with progress("replaying") as shown:
-        keep = outcomes is not None
-        kept = sim.apply(loaded, outcomes=keep, progress=shown)
+        kept = sim.apply(loaded, outcomes=outcomes is not None, progress=shown)
+    if drain:
+        sim.drain()
     seconds = time.perf_counter() - before - sim.compile_seconds
     run = Run.of(sim, kept)
     if outcomes is not None:
         write_outcomes(outcomes, loaded, kept, first, force)
     if state is not None:
         write_state(state, sim, force)
+    if deliveries is not None:
+        write_deliveries(deliveries, run, force)
     if save is not None:
         run.save(save, overwrite=force)
     print_run(run, as_json, seconds)
 
 
-def check_outputs(outcomes: str | None, state: str | None, force: bool) -> None:
+def simulator(
+    trace: Trace, guest: Guest | None, stats: str, deliveries: int | None, start: str | None
+) -> Simulator:
+    """Make the simulator that a trace begins with: a fresh one, or a checkpoint's."""
+    from evtsim.errors import EvtsimError
+    from evtsim.simulator import Simulator
+
+    if stats not in ("port", "domain", "none"):
+        raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
+    host = trace.require_host()
+    if start is None:
+        level = None if stats == "none" else stats
+        return Simulator(host, guest, level, deliveries=deliveries)
+    if guest is not None or deliveries is not None:
+        raise EvtsimError("--from goes on with the checkpoint's guest and log (expected no other)")
+    sim = Simulator.load(start)
+    if sim.host != host:
+        raise EvtsimError(f"{start}: is of another host than the trace")
+    return sim
+
+
+def check_outputs(paths: dict[str, str | None], force: bool) -> None:
     """Raise an error now rather than after the work, or half of it."""
     from evtsim.errors import EvtsimError
 
-    for option, path in (("--outcomes", outcomes), ("--state", state)):
+    seen: dict[str, str] = {}
+    for option, path in paths.items():
         if path is None:
             continue
         if path == "-":
@@ -107,8 +150,12 @@ def check_outputs(outcomes: str | None, state: str | None, force: bool) -> None:
             raise EvtsimError(f"{path}: No such file or directory")
         if Path(path).is_file() and not force:
             raise EvtsimError(f"{path}: exists already (--force replaces it)")
-    if outcomes is not None and outcomes == state:
-        raise EvtsimError(f"{outcomes}: cannot hold both the outcomes and the state")
+        if path in seen:
+            raise EvtsimError(f"{path}: cannot hold both {seen[path]} and {option}")
+        seen[path] = option
+    log = paths["--deliveries"]
+    if log is not None and Path(log).suffix not in FRAME_WRITERS:
+        raise EvtsimError(f"{log}: unknown suffix (expected {', '.join(FRAME_WRITERS)})")
 
 
 def write_outcomes(path: str, trace: Any, outcomes: Any, first: int, force: bool) -> None:
@@ -124,91 +171,37 @@ def write_outcomes(path: str, trace: Any, outcomes: Any, first: int, force: bool
             write(columns, outcomes[start : start + len(columns.ts)])
 
 
-def write_state(path: str, sim: Any, force: bool) -> None:
+def write_state(path: str, sim: Simulator, force: bool) -> None:
     """Write the ports as a table, or a checkpoint, by the suffix."""
+    if Path(path).suffix in FRAME_WRITERS:
+        write_frame(path, sim.state.ports(), force)
+    else:
+        sim.save(path, overwrite=force)
+
+
+def write_deliveries(path: str, run: Run, force: bool) -> None:
+    """Write the log of deliveries, and say so if it is not all of them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frame = run.deliveries
+    write_frame(path, frame, force)
+    for _ in caught:
+        delivered = run.totals()["delivered"]
+        print(
+            f"evtsim: {path} has the first {len(frame):,} of {delivered:,} deliveries "
+            "(--most keeps more)",
+            file=sys.stderr,
+        )
+
+
+def write_frame(path: str, frame: pd.DataFrame, force: bool) -> None:
+    """Write a frame by the suffix."""
     from evtsim._files import written_whole
 
-    writers = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
-    method = writers.get(Path(path).suffix)
-    if method is None:
-        sim.save(path, overwrite=force)
-        return
+    method = FRAME_WRITERS[Path(path).suffix]
+    options = {} if method == "to_feather" else {"index": False}
     with written_whole(path, overwrite=force) as temporary:
-        options = {} if method == "to_feather" else {"index": False}
-        getattr(sim.state.ports(), method)(temporary, **options)
-
-
-def print_run(run: Run, as_json: bool, seconds: float) -> None:
-    """Print the summary of a replay."""
-    from evtsim import statistics
-
-    rows = [
-        {"operation": row.op_name, "errno": abi_errno(row.rc), "records": row.records}
-        for row in run.tally()
-    ]
-    totals = run.totals()
-    types = statistics.by_type(run.state) if run.has("latency") else []
-    ports = statistics.busiest(run.state) if run.has("ports") else []
-    if as_json:
-        print_json({**totals, "operations": rows, "latency_ns": types, "busiest_ports": ports})
-        return
-    rate = f"{seconds:.2f} s, {run.records / max(seconds, 1e-9) / 1e6:.1f} M records/s"
-    print_fields(
-        {
-            "host": repr(run.host).strip("<>"),
-            "records": f"{totals['records']:,} replayed in {rate}",
-            "time span": duration(totals["duration_ns"]),
-            "errors": totals["errors"],
-            "delivered": totals["delivered"],
-            "effects": ", ".join(
-                f"{name} {totals[name]:,}" for name in run.effects() if totals[name]
-            )
-            or "none",
-        }
-    )
-    print_statistics(run, types, ports)
-    print()
-    print_table(["operation", "errno", "records"], [tuple(row.values()) for row in rows])
-
-
-def print_statistics(run: Run, types: list[Any], ports: list[Any]) -> None:
-    """Print what was counted: vcpus in a line, latency by type, the busiest ports."""
-    if run.has("vcpus"):
-        vcpus = run.state.tables.vcpu_stats
-        pending = int(run.state.tables.domain_stats["pending"].sum())
-        print(
-            f"\nvcpus: kicks {vcpus['kicks'].sum():,}, upcalls {vcpus['upcalls'].sum():,}, of them "
-            f"spurious {vcpus['spurious'].sum():,}; still pending: {pending:,} ports"
-        )
-    if types:
-        print()
-        quantiles = [name for name in types[0] if name not in ("type", "delivered")]
-        print_table(
-            ["channel", "delivered", *(f"latency {name}" for name in quantiles)],
-            [(r["type"], r["delivered"], *(duration(r[q]) for q in quantiles)) for r in types],
-        )
-    if ports:
-        print()
-        print_table(
-            ["busiest: dom", "port", "raised", "coalesced %", "delivered"],
-            [
-                (
-                    r["dom"],
-                    r["port"],
-                    r["raised"],
-                    100 * r["coalesced"] / r["raised"],
-                    r["delivered"],
-                )
-                for r in ports
-            ],
-        )
-
-
-def abi_errno(rc: int) -> str:
-    """Name an rc for people: '-' where all went well."""
-    from evtsim import abi
-
-    return abi.errno_name(rc) or "-"
+        getattr(frame, method)(temporary, **options)
 
 
 def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> int:

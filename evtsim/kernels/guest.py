@@ -54,7 +54,7 @@ def run_until(tables, dom, ts):
             candidate = due_on(tables, other)
             if candidate < soonest:
                 soonest = candidate
-                row = other
+                row = np.int64(other)
         if soonest >= ts:
             tables.guest_domains[dom]["due"] = soonest
             return last

@@ -50,6 +50,9 @@ ENOSYS = int(abi.Errno.ENOSYS)
 PORT_AHEAD = 24
 """Records ahead at which a port's entry is asked for: far enough to arrive from memory."""
 
+UPCALL_AHEAD = 6
+"""Records ahead at which the statistics of what an upcall will deliver are asked for."""
+
 PEER_AHEAD = 12
 """Records ahead at which, the entry being there, the peer's statistics are asked for."""
 
@@ -69,13 +72,21 @@ def look_ahead(tables, trace, record, stop):
         prefetch(tables.ports, ports.pool_index(tables, dom, port))
     if tables.level is None:
         return
+    i = np.uint64(min(record + UPCALL_AHEAD, stop - 1))
+    dom = np.int64(trace.dom[i])
+    if trace.op[i] == UPCALL and dom < len(tables.domains):
+        vcpu = np.int64(trace.vcpu[i])
+        if vcpu < tables.domains[dom]["nr_vcpus"]:
+            two_level.look_ahead(tables, dom, vcpu)
     i = np.uint64(min(record + PEER_AHEAD, stop - 1))
     dom = np.int64(trace.dom[i])
     port = np.int64(trace.arg0[i])
     if dom < len(tables.domains) and port >> 7 < len(tables.buckets):
         # 0 where there is no peer, which is nobody's line.
         peer = tables.ports[np.uint64(ports.pool_index(tables, dom, port))]["peer"]
-        prefetch(tables.port_stats, np.int64(peer))
+        prefetch(tables.since, np.int64(peer))
+        if tables.host[0]["level"] == stats.PORT_LEVEL:
+            prefetch(tables.port_notified, np.int64(peer))
 
 
 @hot

@@ -165,13 +165,14 @@ def channel_type(state):
 
 
 @hot
-def on_coalesced(tables, dom, index):
-    """Count a notification that found the bit set."""
+def on_coalesced(tables, dom, index, state):
+    """Count a notification of a port in a state that found the bit set."""
     if tables.level is None:
         return
+    tables.types[channel_type(state)]["coalesced"] += 1
     bin_now(tables, dom)["coalesced"] += 1
     if tables.host[0]["level"] == PORT_LEVEL:
-        tables.port_stats[np.uint64(index)]["coalesced"] += 1
+        tables.port_notified[np.uint64(index)]["coalesced"] += 1
 
 
 @hot
@@ -180,18 +181,23 @@ def on_set(tables, dom, index, state, masked):
     if tables.level is None:
         return
     host = tables.host[0]
-    port = tables.port_stats[np.uint64(index)]
-    port["since"] = host["now"]
-    port["type"] = channel_type(state)
-    port["set"] += 1
+    kind = channel_type(state)
+    tables.since[np.uint64(index)] = host["now"]
+    if tables.set_type[np.uint64(index)] != kind:
+        tables.set_type[np.uint64(index)] = kind
+    tables.types[kind]["set"] += 1
     now = bin_now(tables, dom)
     now["set"] += 1
     domain = tables.domain_stats[dom]
     domain["pending"] += 1
     domain["pending_peak"] = max(domain["pending_peak"], domain["pending"])
-    if len(tables.deliveries) > 1:
-        tables.port_rare[np.uint64(index)]["coalesced_at_set"] = port["coalesced"]
+    if host["level"] == PORT_LEVEL:
+        port = tables.port_notified[np.uint64(index)]
+        port["set"] += 1
+        if len(tables.deliveries) > 1:
+            tables.port_rare[np.uint64(index)]["coalesced_at_set"] = port["coalesced"]
     if masked:
+        tables.types[kind]["masked"] += 1
         now["masked"] += 1
         if host["level"] == PORT_LEVEL:
             rare = tables.port_rare[np.uint64(index)]
@@ -209,24 +215,30 @@ def latency_bin(ns):
 
 
 @hot
+def on_taken(tables, dom, events):
+    """Count events whose pending bits an upcall took."""
+    if tables.level is not None:
+        bin_now(tables, dom)["delivered"] += events
+        tables.domain_stats[dom]["pending"] -= events
+
+
+@hot
 def on_delivered(tables, dom, row, port_number, index):
-    """Count an event that reached its handler, on the vcpu of a row."""
+    """Count the latency of an event that reached its handler, on the vcpu of a row."""
     if tables.level is None:
         return
     host = tables.host[0]
-    port = tables.port_stats[np.uint64(index)]
-    latency = host["now"] - port["since"]
+    latency = host["now"] - tables.since[np.uint64(index)]
     place = np.uint64(latency_bin(latency))
-    tables.latency[np.uint64(port["type"]), place] += 1
-    bin_now(tables, dom)["delivered"] += 1
-    tables.domain_stats[dom]["pending"] -= 1
+    tables.latency[np.uint64(tables.set_type[np.uint64(index)]), place] += 1
     if host["level"] != PORT_LEVEL:
         return
     tables.latency_groups[np.uint64(dom >> host["group_shift"]), place] += 1
+    port = tables.port_delivered[np.uint64(index)]
     now = host["now"] + np.uint64(1)
-    if port["last_delivered"]:
-        port["longest_gap"] = max(port["longest_gap"], now - port["last_delivered"])
-    port["last_delivered"] = now
+    if port["last"]:
+        port["longest_gap"] = max(port["longest_gap"], now - port["last"])
+    port["last"] = now
     port["latency_sum"] += latency
     port["latency_max"] = max(port["latency_max"], latency)
     if len(tables.deliveries) > 1:
@@ -239,17 +251,17 @@ def log(tables, dom, row, port_number, index):
     host = tables.host[0]
     if host["now"] > host["log_until"]:
         return
-    port = tables.port_stats[index]
     entry = tables.deliveries[host["logged"]]
     host["logged"] += 1
     entry["ts"] = host["now"]
-    entry["raised_ts"] = port["since"]
-    entry["coalesced"] = port["coalesced"] - tables.port_rare[index]["coalesced_at_set"]
+    entry["raised_ts"] = tables.since[index]
+    coalesced = tables.port_notified[index]["coalesced"]
+    entry["coalesced"] = coalesced - tables.port_rare[index]["coalesced_at_set"]
     entry["batch"] = tables.vcpu_stats[row]["upcalls"]
     entry["port"] = port_number
     entry["dom"] = dom
     entry["vcpu"] = row - np.int64(tables.domains[dom]["first_vcpu"])
-    entry["type"] = port["type"]
+    entry["type"] = tables.set_type[index]
 
 
 @hot
@@ -271,7 +283,7 @@ def on_cleared(tables, dom, index, masked):
     if host["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
         rare["cleared"] += 1
-        rare["cleared_ns"] += host["now"] - tables.port_stats[index]["since"]
+        rare["cleared_ns"] += host["now"] - tables.since[index]
         if masked:
             rare["masked_ns"] += host["now"] - rare["masked_since"]
 
@@ -315,8 +327,8 @@ def begin_channel(tables, peer):
     """Let sends to a port count from here on."""
     if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[peer]
-        rare["set_before"] = tables.port_stats[peer]["set"]
-        rare["coalesced_before"] = tables.port_stats[peer]["coalesced"]
+        rare["set_before"] = tables.port_notified[peer]["set"]
+        rare["coalesced_before"] = tables.port_notified[peer]["coalesced"]
 
 
 @kernel
@@ -327,8 +339,9 @@ def settle(tables, dom, index, target, peer):
     host = tables.host[0]
     if host["level"] != PORT_LEVEL:
         return
-    coalesced = tables.port_stats[peer]["coalesced"] - tables.port_rare[peer]["coalesced_before"]
-    raised = tables.port_stats[peer]["set"] - tables.port_rare[peer]["set_before"] + coalesced
+    counts, rare = tables.port_notified[peer], tables.port_rare[peer]
+    coalesced = counts["coalesced"] - rare["coalesced_before"]
+    raised = counts["set"] - rare["set_before"] + coalesced
     if raised == 0:
         return
     if not tables.ports[index]["xen"] & XEN_HERE:

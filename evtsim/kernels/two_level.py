@@ -44,7 +44,7 @@ def set_pending(tables, dom, vcpu, port, index, state):
     word = tables.shared[port >> 6, dom]
     flag = bit(port & 63)
     if word["pending"] & flag:
-        stats.on_coalesced(tables, dom, index)
+        stats.on_coalesced(tables, dom, index, state)
         return COALESCED
     word["pending"] |= flag
     domain = tables.domains[dom]
@@ -171,6 +171,7 @@ def take(tables, dom, row, port, index):
     """Deliver one event: its handling begins."""
     tables.shared[port >> 6, dom]["pending"] &= ~bit(port & 63)
     tables.host[0]["delivered"] += 1
+    stats.on_taken(tables, dom, 1)
     stats.on_delivered(tables, dom, row, port, index)
 
 
@@ -178,14 +179,33 @@ def take(tables, dom, row, port, index):
 def count_delivered(tables, dom, row, first, taken):
     """Count the events taken, of ports from `first` on."""
     base = pool_index(tables, dom, first)
-    rest = taken
-    while rest:
-        prefetch(tables.port_stats, base + trailing_zeros(rest))
-        rest &= rest - ONE
+    stats.on_taken(tables, dom, count_ones(taken))
     while taken:
         n = trailing_zeros(taken)
         stats.on_delivered(tables, dom, row, first + n, base + n)
         taken &= taken - ONE
+
+
+@hot
+def look_ahead(tables, dom, vcpu):
+    """Ask for the statistics of what an upcall on the vcpu would deliver. Changes nothing."""
+    domain = tables.domains[dom]
+    selector = tables.vcpus[np.int64(domain["first_vcpu"]) + vcpu]["pending_sel"]
+    while selector:
+        n = trailing_zeros(selector)
+        selector &= selector - ONE
+        first = first_port(tables, dom, n)
+        if first >= domain["nr_ports"]:
+            return
+        word = tables.shared[first >> 6, dom]
+        bits = word["pending"] & ~word["mask"]
+        base = pool_index(tables, dom, first)
+        while bits:
+            index = base + trailing_zeros(bits)
+            bits &= bits - ONE
+            prefetch(tables.since, index)
+            if tables.host[0]["level"] == stats.PORT_LEVEL:
+                prefetch(tables.port_delivered, index)
 
 
 @hot

@@ -48,7 +48,7 @@ DOMAIN_COUNTS = (
 )
 
 
-def assert_books_balance(run):
+def assert_books_balance(run, *, guest=False):
     ports = run.ports
     assert (
         ports["raised"]
@@ -59,6 +59,8 @@ def assert_books_balance(run):
     totals = run.totals()
     for name in ("set", "coalesced", "masked", "dropped", "delivered"):
         assert ports[name].sum() == totals[name], name
+    if not guest:  # whose EOIs kick, and are no records
+        assert run.vcpus["kicks"].sum() == totals["kick"]
     assert ports["to_xen"].sum() == totals["xen"]
     operations = run.operations
     assert operations["records"].sum() == totals["records"]

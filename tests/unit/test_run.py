@@ -18,7 +18,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 
 @pytest.fixture(scope="module")
 def run():
-    return evtsim.replay(workloads.generate("channels", records=20_000, domains=5, vcpus=2))
+    trace = workloads.generate("channels", records=20_000, domains=5, vcpus=2)
+    return evtsim.replay(trace, deliveries=1_000_000)
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -113,7 +114,7 @@ def test_replay_sums_up_and_saves(tmp_path):
     assert "busiest" in done.stdout
     assert evtsim.Run.load(tmp_path / "run").records == 5000
     quiet = evtsim_command("replay", trace, "--stats", "none", "--json")
-    assert json.loads(quiet.stdout)["latency_ns"] == []
+    assert json.loads(quiet.stdout)["types"] == []
     assert "--stats is 'all'" in evtsim_command("replay", trace, "--stats", "all").stderr
 
 
@@ -123,5 +124,9 @@ def test_latency_quantiles(run):
     counts = run.state.tables.latency[0]
     _, high = evtsim.statistics.latency_bounds(np.arange(len(counts))[: 59 * 32])
     exact = np.repeat(high[counts[: 59 * 32] > 0], counts[counts > 0])
-    assert rows[0]["p50"] == exact[(len(exact) - 1) // 2]
-    assert rows[0]["p50"] <= rows[0]["p90"] <= rows[0]["p99"] <= rows[0]["max"]
+    latency = rows[0]["latency_ns"]
+    assert latency["p50"] == exact[(len(exact) - 1) // 2]
+    assert latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
+    assert rows[0]["raised"] == run.ports["raised"].sum()
+    assert rows[0]["coalesced"] == run.ports["coalesced"].sum()
+    assert rows[0]["masked"] == run.ports["masked"].sum()

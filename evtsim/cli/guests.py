@@ -1,0 +1,108 @@
+"""The guest on the command line: its options, and times as people write them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from evtsim.guest import Guest
+
+UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9}
+TIME = "300ns, 2us, 1.5ms or 1s"
+
+Scan = Annotated[
+    str | None,
+    typer.Option(
+        "--guest",
+        metavar="SCAN",
+        help="Let guests handle events by themselves, scanning as linux does or from the lowest "
+        "port; upcall records then do nothing.",
+    ),
+]
+Wake = Annotated[
+    str | None,
+    typer.Option(
+        "--wake",
+        metavar="TIME",
+        help="From a kick to the handler: 2us (default), exp:2us, lognormal:2us:0.5 (sigma).",
+    ),
+]
+Handler = Annotated[
+    str | None,
+    typer.Option("--handler", metavar="TIME", help="Handling one event: 300ns (default), …"),
+]
+Eoi = Annotated[
+    str | None,
+    typer.Option(
+        "--eoi",
+        metavar="WHEN",
+        help="late: a port stays masked while it is handled; late:5us: and so long after; edge "
+        "(default): never.",
+    ),
+]
+GuestSeed = Annotated[
+    int | None, typer.Option("--guest-seed", metavar="N", help="Of the guest's random times.")
+]
+
+
+def nanoseconds(option: str, text: str) -> int:
+    """Read a time with its unit."""
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s)", text.strip())
+    if text.strip() == "0":
+        return 0
+    if match is None:
+        raise typer.BadParameter(f"{option} is {text!r} (expected a time like {TIME})")
+    return round(float(match[1]) * UNITS[match[2]])
+
+
+def _duration(option: str, text: str) -> Any:
+    """Read a constant or a distribution."""
+    from evtsim.guest import Constant, Exponential, Lognormal
+
+    kind, *values = text.split(":")
+    if not values:
+        return Constant(nanoseconds(option, kind))
+    if kind == "exp" and len(values) == 1:
+        return Exponential(nanoseconds(option, values[0]))
+    if kind == "lognormal" and len(values) == 2:
+        try:
+            return Lognormal(nanoseconds(option, values[0]), float(values[1]))
+        except ValueError:
+            pass
+    raise typer.BadParameter(
+        f"{option} is {text!r} (expected 2us, exp:2us or lognormal:2us:0.5, any time and sigma)"
+    )
+
+
+def guest_of(
+    scan: str | None, wake: str | None, handler: str | None, eoi: str | None, seed: int | None
+) -> Guest | None:
+    """Make the guest that the options ask for, if any does."""
+    from evtsim.errors import EvtsimError
+    from evtsim.guest import EOIS, SCANS, Guest
+
+    given = {"--wake": wake, "--handler": handler, "--eoi": eoi, "--guest-seed": seed}
+    if scan is None:
+        for option, value in given.items():
+            if value is not None:
+                raise typer.BadParameter(f"{option} is the guest's: add --guest linux")
+        return None
+    if scan not in SCANS:
+        raise typer.BadParameter(f"--guest is {scan!r} (expected {' or '.join(SCANS)})")
+    when, _, delay = (eoi or "edge").partition(":")
+    if when not in EOIS or (delay and when != "late"):
+        raise typer.BadParameter(f"--eoi is {eoi!r} (expected edge, late or late:5us)")
+    try:
+        return Guest(
+            wake_ns=_duration("--wake", wake or "2us"),
+            handler_ns=_duration("--handler", handler or "300ns"),
+            scan=scan,
+            eoi=when,
+            eoi_ns=nanoseconds("--eoi", delay) if delay else 0,
+            seed=seed or 0,
+        )
+    except EvtsimError as error:
+        raise typer.BadParameter(str(error)) from None
