@@ -136,7 +136,7 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     pirq = ports["state"] == PortState.PIRQ
     yield "ports", ports["remote_port"][pirq] < owners["nr_pirqs"][pirq]
     rows = np.repeat(np.arange(len(domains)), domains["nr_vcpus"])
-    yield "virqs", tables["virqs"] <= domains["nr_ports"][rows][:, None]
+    yield "virqs", tables["virqs"] <= domains["nr_ports"][rows]
     rows = np.repeat(np.arange(len(domains)), domains["nr_pirqs"])
     yield "pirqs", tables["pirqs"] <= domains["nr_ports"][rows]
     yield from _guest_values(tables, fresh)

@@ -331,7 +331,7 @@ class Tables(NamedTuple):
     buckets: Array  # uint32, (buckets of a full domain, domains): numbers into the pool, 0 none
     ports: Array  # PORT_TABLE, (buckets * BUCKET_PORTS,): the pool
     shared: Array  # SHARED_WORD, (64, domains): first words together, most domains use no other
-    virqs: Array  # uint32, (vcpus of all domains, NR_VIRQS): bound port or 0
+    virqs: Array  # uint32, (NR_VIRQS, vcpus of all domains): bound port or 0
     pirqs: Array  # uint32, (PIRQs of all domains,): bound port or 0
     vcpu_virqs: Array  # uint8, (NR_VIRQS,): 1 where every vcpu binds the VIRQ for itself
     result: Array  # RESULT, (1,)

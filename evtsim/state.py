@@ -263,10 +263,10 @@ class State:
         import pandas as pd
 
         dom, vcpu = self._owners()
-        bound = (self.tables.virqs != 0) & (self.tables.domains["alive"][dom] != 0)[:, None]
-        row, virq = np.nonzero(bound)
+        virqs = self.tables.virqs.T
+        row, virq = np.nonzero((virqs != 0) & (self.tables.domains["alive"][dom] != 0)[:, None])
         return pd.DataFrame(
-            {"dom": dom[row], "vcpu": vcpu[row], "irq": virq, "port": self.tables.virqs[row, virq]}
+            {"dom": dom[row], "vcpu": vcpu[row], "irq": virq, "port": virqs[row, virq]}
         )
 
     def pirqs(self) -> pd.DataFrame:
@@ -417,7 +417,7 @@ def _allocate(host: Host, level: int, guest: Guest | None, deliveries: int) -> T
         buckets=buckets,
         ports=ports,
         shared=np.zeros((WORDS, count), SHARED_WORD),
-        virqs=np.zeros((int(vcpus.sum()), abi.NR_VIRQS), np.uint32),
+        virqs=np.zeros((abi.NR_VIRQS, int(vcpus.sum())), np.uint32),
         pirqs=np.zeros(int(pirqs.sum()), np.uint32),
         vcpu_virqs=np.isin(np.arange(abi.NR_VIRQS), list(profile.vcpu_virqs)).astype(np.uint8),
         result=np.zeros(1, RESULT),

@@ -32,7 +32,7 @@ def raise_virq(tables, dom, virq, vcpu):
         return -EINVAL
     if vcpu >= tables.domains[dom]["nr_vcpus"]:
         return -ENOENT
-    port = np.int64(tables.virqs[ports.virq_row(tables, dom, virq, vcpu), virq])
+    port = np.int64(tables.virqs[virq, ports.virq_row(tables, dom, virq, vcpu)])
     if port:
         # A per-vcpu VIRQ's port always notifies its owner, so both kinds go the same way.
         ports.notify(tables, dom, port)
@@ -170,7 +170,7 @@ def create_domain(tables, dom):
         v["pending_sel"] = 0
         v["blocked"] = 0
         leave_poll(tables, dom, row)
-        tables.virqs[row, :] = 0
+        tables.virqs[:, row] = 0
     pirqs = np.int64(domain["first_pirq"])
     tables.pirqs[pirqs : pirqs + domain["nr_pirqs"]] = 0
     domain["alive"] = 1

@@ -144,7 +144,7 @@ def has_eoi(tables, index):
     return index < len(tables.eois) and tables.eois[index]["vcpu"] != 0
 
 
-@kernel
+@hot
 def add_eoi(tables, dom, row, index, port, due):
     """Put a port in the list of the vcpu that handles it: by time, then by port."""
     g = tables.guest_vcpus[row]
@@ -178,7 +178,7 @@ def link(tables, g, before, index, after):
         g["eoi_last"] = index
 
 
-@kernel
+@hot
 def remove_eoi(tables, index):
     """Take a port out of the list it is in."""
     e = tables.eois[index]

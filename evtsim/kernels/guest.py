@@ -38,7 +38,7 @@ def catch_up(tables, dom, ts):
         stats.be(tables, now)
 
 
-@kernel
+@hot
 def run_until(tables, dom, ts):
     """Do what is due before ts, one thing after the other; the time of the last one.
 
@@ -75,7 +75,7 @@ def due_on(tables, row):
     return min(g["due"], tables.eois[index]["due"]) if index else g["due"]
 
 
-@kernel
+@hot
 def end_of_interrupt(tables, dom, index):
     """Unmask a port that waited for it, as the hypercall does (xen_irq_lateeoi)."""
     due.remove_eoi(tables, index)
@@ -138,7 +138,7 @@ def next_event(tables, dom, row):
         v["upcall_pending"] = 0
         g["stage"] = SELECT
         # Linux handles a vcpu's timer before it looks at its selector.
-        timer = np.int64(tables.virqs[row, TIMER])
+        timer = np.int64(tables.virqs[TIMER, row])
         if timer and due.config_of(tables, dom)["linux"] and is_ready(tables, dom, row, timer):
             return timer
     if g["stage"] == SELECT:
@@ -171,38 +171,47 @@ def scan(tables, dom, row):
     the whole word.
     """
     g = tables.guest_vcpus[row]
-    shift = np.int64(tables.domains[dom]["word_shift"])
-    width = np.int64(1) << shift
+    domain = tables.domains[dom]
+    shift = np.int64(domain["word_shift"])
+    last = (np.int64(1) << shift) - 1
+    # In registers: a loop over fields in memory would wait for each of them.
+    selector, waiting = g["selector"], g["waiting"]
+    word, in_word = np.int64(g["word"]), g["in_word"] != 0
+    start, first_turn = np.int64(g["start_word"]), g["first_turn"] != 0
+    found = -1
     while True:
-        while g["waiting"]:
-            n = trailing_zeros(g["waiting"])
-            g["waiting"] &= g["waiting"] - ONE
-            word = np.int64(g["word"])
-            if g["start_word"] != NOWHERE:
-                g["next_bit"] = (n + 1) & (width - 1)
-                g["next_word"] = word if g["next_bit"] else (word + 1) & (width - 1)
-            port = (word << shift) + n
-            if is_ready(tables, dom, row, port):
-                return port
-        if g["in_word"]:
-            g["in_word"] = 0
-            if g["word"] != g["start_word"] or not g["first_turn"]:
-                g["selector"] &= ~bit(g["word"])
-            g["word"] = (np.int64(g["word"]) + 1) & (width - 1)
-            g["first_turn"] = 0
-        if not g["selector"]:
-            return -1
-        ahead = g["selector"] & (ALL << np.uint64(g["word"]))
+        while waiting:
+            n = trailing_zeros(waiting)
+            waiting &= waiting - ONE
+            if start != NOWHERE:
+                g["next_bit"] = (n + 1) & last
+                g["next_word"] = word if n < last else (word + 1) & last
+            if is_ready(tables, dom, row, (word << shift) + n):
+                found = (word << shift) + n
+                break
+        if found >= 0:
+            break
+        if in_word:
+            in_word = False
+            if word != start or not first_turn:
+                selector &= ~bit(word)
+            word = (word + 1) & last
+            first_turn = False
+        if not selector:
+            break
+        ahead = selector & (ALL << np.uint64(word))
         if not ahead:
-            g["word"] = 0
-            g["first_turn"] = 0
+            word = 0
+            first_turn = False
             continue
-        g["word"] = trailing_zeros(ahead)
-        g["in_word"] = 1
-        vcpu = row - np.int64(tables.domains[dom]["first_vcpu"])
-        g["waiting"] = two_level.waiting_in(tables, dom, vcpu, np.int64(g["word"]))
-        if g["first_turn"] and g["word"] == g["start_word"]:
-            g["waiting"] &= ALL << np.uint64(g["start_bit"])
+        word = trailing_zeros(ahead)
+        in_word = True
+        waiting = two_level.waiting_in(tables, dom, row - np.int64(domain["first_vcpu"]), word)
+        if first_turn and word == start:
+            waiting &= ALL << np.uint64(g["start_bit"])
+    g["selector"], g["waiting"] = selector, waiting
+    g["word"], g["in_word"], g["first_turn"] = word, in_word, first_turn
+    return found
 
 
 @hot

@@ -165,7 +165,7 @@ def forget_virq(tables, dom, port):
     p = tables.ports[pool_index(tables, dom, port)]
     virq = np.int64(p["remote_port"])
     # A per-vcpu VIRQ's port cannot be moved, so its notify vcpu is still its owner.
-    tables.virqs[virq_row(tables, dom, virq, np.int64(p["notify_vcpu"])), virq] = 0
+    tables.virqs[virq, virq_row(tables, dom, virq, np.int64(p["notify_vcpu"]))] = 0
 
 
 @kernel
@@ -266,7 +266,7 @@ def bind_virq(tables, dom, virq, vcpu):
     if vcpu >= tables.domains[dom]["nr_vcpus"]:
         return -ENOENT
     row = virq_row(tables, dom, virq, vcpu)
-    if tables.virqs[row, virq]:
+    if tables.virqs[virq, row]:
         return -EEXIST
     port = get_free_port(tables, dom)
     if port < 0:
@@ -275,7 +275,7 @@ def bind_virq(tables, dom, virq, vcpu):
     p["state"] = VIRQ
     p["notify_vcpu"] = vcpu
     p["remote_port"] = virq
-    tables.virqs[row, virq] = port
+    tables.virqs[virq, row] = port
     return 0
 
 

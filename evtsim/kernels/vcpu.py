@@ -48,7 +48,9 @@ def mark_pending(tables, dom, row):
     v["upcall_pending"] = 1
     stats.on_kick(tables, dom, row)
     due.on_kick(tables, dom, row)
-    return KICK | unblock(tables, dom, row)
+    if v["blocked"] or v["poll_port"]:  # rarely: spare the call
+        return KICK | unblock(tables, dom, row)
+    return KICK
 
 
 @kernel
