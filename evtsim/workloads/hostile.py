@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from evtsim.dtypes import Array
 
 UNKNOWN_OPS = (15, 63, 76, 122, 65_535)
-WEIGHTS = {
-    **dict.fromkeys(Op, 8),
+WEIGHTS: dict[int, int] = {
+    **dict.fromkeys(map(int, Op), 8),
     **dict.fromkeys((Op.RESET, Op.DESTROY_DOMAIN), 1),  # or little would ever be connected
     **dict.fromkeys((Op.ALLOC_UNBOUND, Op.BIND_INTERDOMAIN, Op.SEND, Op.UPCALL), 40),
     **dict.fromkeys(UNKNOWN_OPS, 1),

@@ -50,6 +50,13 @@ class Parameter:
             return " or ".join(self.choices)
         return f"{_number_text(self.low)} to {_number_text(self.high)}"
 
+    @property
+    def default_text(self) -> str:
+        """Say the default, - for none."""
+        if self.default is None:
+            return "-"
+        return self.default if isinstance(self.default, str) else _number_text(self.default)
+
     def read(self, value: object) -> Any:
         """Return a value that fits, from a number or from what people write (10M, 1e6, 20us).
 
@@ -74,7 +81,7 @@ class Parameter:
                 number = int(number) if fits else number
         if not fits:
             unit = f" {self.unit}" if self.unit else ""
-            text = value if isinstance(value, (int, float)) else shown(value)
+            text = number if isinstance(number, (int, float)) else shown(value)
             raise EvtsimError(f"{self.name} is {text} (expected {self.range}{unit})")
         return number
 

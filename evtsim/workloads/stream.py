@@ -24,6 +24,9 @@ Pieces = Callable[[int], Iterator[Columns]]
 Progress = Callable[[int, int | None], None]
 """Is told the records that are done, and how many there will be if that is known."""
 
+OF_THE_HOST = ("domains", "vcpus", "dom0_vcpus", "word_bits")
+"""Parameters that say what a host given by the user says itself."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Model:
@@ -66,17 +69,21 @@ class Workload:
         if host is not None:
             if not isinstance(host, Host):
                 raise EvtsimError(f"host is {host!r} (expected an evtsim.Host)")
-            for name in ("domains", "vcpus", "dom0_vcpus", "word_bits"):
+            for name in OF_THE_HOST:
                 if given.get(name) is not None:
                     raise EvtsimError(f"host= and {name}= exclude each other")
-            given = {**given, "domains": None, "vcpus": None}
         values = read_all(self.name, self.parameters, given)
         model = self.build(values, host)
+        told = {
+            name: value
+            for name, value in values.items()
+            if value is not None and (host is None or name not in OF_THE_HOST)
+        }
         meta = {
             "made_by": "evtsim.workloads.generate",
             "workload": self.name,
             "generator": 1,
-            "parameters": {name: value for name, value in values.items() if value is not None},
+            "parameters": told,
         }
         return Stream(model, meta, values)
 

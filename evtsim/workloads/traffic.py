@@ -10,7 +10,7 @@ from evtsim.workloads.machine import Machine
 from evtsim.workloads.parameters import Parameter, rate, share, time, vcpus
 from evtsim.workloads.stream import Model, Workload
 
-REQUESTS = rate("rate", 500.0, "requests of a guest, the mean over all guests")
+REQUESTS = Parameter("rate", 500.0, 1, 1e7, "/s", "requests of a guest, the mean over all guests")
 RINGS = (
     REQUESTS,
     Parameter("zipf", 0.8, 0, 3, "", "exponent of the guests' popularity; 0: all alike"),

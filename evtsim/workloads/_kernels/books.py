@@ -137,12 +137,9 @@ def upcall(engine, out, vcpu, ts):
         following = np.int64(row["next"])
         row["queued"] = 0
         if row["pending"] and not row["masked"]:
-            if row["vcpu"] != vcpu:  # bound to another vcpu since
-                wake(engine, end, ts)
-            else:
-                row["pending"] = 0
-                if row["handler"] >= 0:
-                    handle(engine, np.int64(row["handler"]), ts)
+            row["pending"] = 0
+            if row["handler"] >= 0:
+                handle(engine, np.int64(row["handler"]), ts)
         end = following
 
 
@@ -162,6 +159,23 @@ def handle(engine, handler, ts):
         schedule(engine, handler, ts + delay)
 
 
+@kernel
+def rebind(engine, end, vcpu):
+    """Let an end notify another vcpu; it leaves the list of the one before."""
+    row = engine.ends[end]
+    if row["queued"]:
+        row["queued"] = 0
+        source = engine.sources[row["vcpu"]]
+        if source["end"] == end:
+            source["end"] = row["next"]
+        else:
+            before = np.int64(source["end"])
+            while engine.ends[before]["next"] != end:
+                before = np.int64(engine.ends[before]["next"])
+            engine.ends[before]["next"] = row["next"]
+    row["vcpu"] = vcpu
+
+
 # Ports -------------------------------------------------------------------------------------------
 
 
@@ -172,7 +186,7 @@ def allocate(engine, dom, end, vcpu):
     0 if there is none, which the set-up has ruled out.
     """
     row = engine.ends[end]
-    row["vcpu"] = engine.domains[dom]["first_vcpu"] + vcpu
+    rebind(engine, end, engine.domains[dom]["first_vcpu"] + vcpu)
     row["pending"] = 0
     row["port"] = 0
     for word in range(engine.domains[dom]["free"], 64):

@@ -14,6 +14,7 @@ from evtsim.workloads._kernels.books import (
     idle,
     later,
     notify,
+    rebind,
     release,
     schedule,
     unmask,
@@ -102,7 +103,7 @@ def perform(engine, out, guest, script, ts):
             unmask(engine, end, ts)
         elif op == Op.BIND_VCPU:
             second = (guest + arg) % engine.domains[dom]["vcpus"] if who == SERVICE else arg
-            row["vcpu"] = engine.domains[dom]["first_vcpu"] + second
+            rebind(engine, end, engine.domains[dom]["first_vcpu"] + second)
         elif op == Op.CLOSE:
             release(engine, dom, end)
         elif op == Op.SEND:
@@ -116,7 +117,9 @@ def halt(engine, dom, kinds):
     row = engine.domains[dom]
     row["up"] = 0
     for source in range(row["first_source"], row["first_source"] + row["sources"]):
-        if (kinds >> engine.sources[source]["kind"]) & 1:
+        load = engine.sources[source]
+        if (kinds >> load["kind"]) & 1:
+            load["left"] = load["waiting"] = 0  # what a backend has not answered, it never will
             schedule(engine, source, NEVER)
 
 
