@@ -25,7 +25,7 @@ RINGS = (
     ),
     Parameter("burst", 32.0, 1, 100_000, "", "mean requests of a burst"),
     Parameter("shape", 1.5, 1.05, 10, "", "of the Pareto distribution; the lower, the heavier"),
-    time("gap_ns", 20_000, "mean time between a burst's requests; half that of a busy ring's mean"),
+    time("gap_ns", 20_000, "mean time between a burst's requests; shorter on the busiest rings"),
     time("service_ns", 100_000, "median time until a backend answers, lognormal with sigma 0.5"),
     share("batching", 0.9, "of the notifications that the ring's event indexes make needless"),
 )
