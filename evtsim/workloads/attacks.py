@@ -6,23 +6,24 @@ from typing import Any
 
 from evtsim.host import Host
 from evtsim.workloads.hosts import HOST, READY, machine
-from evtsim.workloads.parameters import Parameter, rate
-from evtsim.workloads.stream import Model, Workload
+from evtsim.workloads.machine import Machine
+from evtsim.workloads.parameters import choice, rate
+from evtsim.workloads.stream import Workload
 from evtsim.workloads.traffic import RINGS, add_rings
 
 
-def _storm(values: dict[str, Any], host: Host | None) -> Model:
+def _storm(values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host)
     add_rings(made, values)
     made.add_flood(rate=values["storm_rate"])
-    return Model(made.host, made.pieces)
+    return made
 
 
-def _exhaust(values: dict[str, Any], host: Host | None) -> Model:
+def _exhaust(values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host, attackers=1, word_bits=int(values["word_bits"]))
     add_rings(made, values)
     made.add_exhaustion(rate=values["open_rate"])
-    return Model(made.host, made.pieces)
+    return made
 
 
 STORM = Workload(
@@ -42,14 +43,11 @@ EXHAUST = Workload(
     (
         *HOST,
         *READY,
-        Parameter(
+        choice(
             "word_bits",
-            "64",
-            0,
-            0,
-            "bits",
+            ("64", "32"),
             "word of the last domain, which opens the ports: 4,096 or 1,024 of them",
-            choices=("64", "32"),
+            "bits",
         ),
         rate("open_rate", 50_000.0, "ports that it opens or tries to"),
         *RINGS,

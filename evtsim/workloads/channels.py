@@ -13,7 +13,7 @@ from evtsim.dtypes import RECORD_DTYPE, Columns
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
 from evtsim.workloads.parameters import EXTENT, Parameter, domains, share, vcpus
-from evtsim.workloads.stream import Model, Workload
+from evtsim.workloads.stream import Workload
 
 if TYPE_CHECKING:
     from evtsim.dtypes import Array
@@ -31,6 +31,7 @@ class _Channels:
     def __init__(
         self, host: Host, seed: int, ports: int, rate: float, shares: tuple[float, ...]
     ) -> None:
+        self.host = host
         self.seed = seed
         self.step = max(1, round(1e9 / rate))
         self.bounds = np.cumsum([round(part * 2**32) for part in shares]).astype(np.uint64)
@@ -109,14 +110,13 @@ def _occurrence(values: Array, limit: int) -> Array:
     return result
 
 
-def _build(values: dict[str, Any], host: Host | None) -> Model:
+def _build(values: dict[str, Any], host: Host | None) -> _Channels:
     shares = (values["upcalls"], values["masks"], values["unmasks"])
     if sum(shares) > 1:
         raise EvtsimError(f"shares other than sends sum up to {sum(shares):g} (expected 0 to 1)")
     if host is None:
         host = Host.uniform(values["domains"], vcpus=values["vcpus"])
-    made = _Channels(host, values["seed"], values["ports"], values["rate"], shares)
-    return Model(host, made.pieces)
+    return _Channels(host, values["seed"], values["ports"], values["rate"], shares)
 
 
 CHANNELS = Workload(

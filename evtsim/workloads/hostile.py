@@ -12,7 +12,7 @@ from evtsim.abi import DOMID_SELF, OP_ARGS, Op
 from evtsim.dtypes import DOMAIN_DTYPE, Columns
 from evtsim.host import DEFAULTS, Host
 from evtsim.workloads.parameters import EXTENT, domains, rate, share, vcpus
-from evtsim.workloads.stream import Model, Workload
+from evtsim.workloads.stream import Workload
 
 if TYPE_CHECKING:
     from evtsim.dtypes import Array
@@ -119,11 +119,11 @@ class _Nonsense:
         return np.where(wild, draws.below(far, draws.mix(word)), value).astype(np.uint32)
 
 
-def _build(values: dict[str, Any], host: Host | None) -> Model:
+def _build(values: dict[str, Any], host: Host | None) -> _Nonsense:
     if host is None:
         host = _host(values["domains"], values["vcpus"])
     names = ("seed", "rate", "nonsense", "faults")
-    return Model(host, _Nonsense(host, **{name: values[name] for name in names}).pieces)
+    return _Nonsense(host, **{name: values[name] for name in names})
 
 
 HOSTILE = Workload(

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from evtsim import draws
+from evtsim import abi, draws
 from evtsim.dtypes import DOMAIN_DTYPE
 from evtsim.host import DEFAULTS, Host
+from evtsim.workloads._kernels import tables as t
 from evtsim.workloads.machine import Machine
 from evtsim.workloads.parameters import EXTENT, Parameter, domains, rate, time, vcpus
 
@@ -46,13 +47,16 @@ def replaced(parameters: tuple[Parameter, ...], *others: Parameter) -> tuple[Par
     return tuple(by_name.get(parameter.name, parameter) for parameter in parameters)
 
 
-def _drivers(values: dict[str, Any], per_guest: int, own: int) -> int:
-    """Return how many driver domains it takes if dom0 is to be relieved at all."""
-    spare = 4095 - own
-    guests = values["domains"] - 1
-    if values["drivers"] or guests * per_guest <= spare:
+def _drivers(values: dict[str, Any], pirqs: int) -> int:
+    """Return how many driver domains there will be: those asked for, or as many as it takes."""
+    own = t.PER_DOMAIN + t.PER_VCPU * values["dom0_vcpus"] + pirqs
+    spare = abi.MAX_PORT_2L[64] - 1 - own
+    others = values["domains"] - 1
+    per_guest = t.PER_DOMAIN + values["devices"]
+    if values["drivers"] or others * per_guest <= spare:
         return int(values["drivers"])
-    return int(-(-guests // (spare // per_guest + 1)))
+    guests_of_one = max(1, spare // per_guest)
+    return int(-(-others // (guests_of_one + 1)))
 
 
 def machine(
@@ -69,8 +73,7 @@ def machine(
     """
     drivers = values["drivers"]
     if host is None:
-        own = 2 + 7 * values["dom0_vcpus"] + pirqs
-        drivers = _drivers(values, 2 + values["devices"], own)
+        drivers = _drivers(values, pirqs)
         table = np.full(values["domains"], np.array(tuple(DEFAULTS.values()), DOMAIN_DTYPE))
         table["vcpus"] = values["vcpus"]
         table["alive"][1:] = 0

@@ -8,8 +8,9 @@ from typing import Any
 from evtsim.abi import Op
 from evtsim.host import Host
 from evtsim.workloads.hosts import HOST, PHASE, READY, machine
+from evtsim.workloads.machine import Machine
 from evtsim.workloads.parameters import rate, share, time
-from evtsim.workloads.stream import Model, Workload
+from evtsim.workloads.stream import Workload
 from evtsim.workloads.traffic import REQUESTS, RINGS, add_rings
 
 DOWN = time("down_ns", 200_000_000, "mean time for which a guest is gone, exponential")
@@ -18,25 +19,24 @@ IO_RATE = dataclasses.replace(REQUESTS, name="io_rate")
 RINGS_BESIDES = (IO_RATE, *RINGS[1:])
 
 
-def _boot(values: dict[str, Any], host: Host | None) -> Model:
-    made = machine({**values, "start_rate": values["rate"]}, host)
-    return Model(made.host, made.pieces)
+def _boot(values: dict[str, Any], host: Host | None) -> Machine:
+    return machine({**values, "start_rate": values["rate"]}, host)
 
 
-def _changing(op: Op, values: dict[str, Any], host: Host | None) -> Model:
+def _changing(op: Op, values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host)
     add_rings(made, {**values, "rate": values["io_rate"]})
     made.add_toolstack(
         op, rate=values["rate"], down_ns=values["down_ns"], races=values.get("races", 0.0)
     )
-    return Model(made.host, made.pieces)
+    return made
 
 
-def _churn(values: dict[str, Any], host: Host | None) -> Model:
+def _churn(values: dict[str, Any], host: Host | None) -> Machine:
     return _changing(Op.DESTROY_DOMAIN, values, host)
 
 
-def _migrate(values: dict[str, Any], host: Host | None) -> Model:
+def _migrate(values: dict[str, Any], host: Host | None) -> Machine:
     return _changing(Op.RESET, values, host)
 
 

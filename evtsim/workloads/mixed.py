@@ -8,18 +8,19 @@ from evtsim.abi import Op
 from evtsim.host import Host
 from evtsim.workloads.hosts import HOST, READY, machine
 from evtsim.workloads.lifecycle import DOWN
+from evtsim.workloads.machine import Machine
 from evtsim.workloads.parameters import Parameter, rate
-from evtsim.workloads.stream import Model, Workload
+from evtsim.workloads.stream import Workload
 from evtsim.workloads.traffic import BROADCAST, JITTER, RINGS, add_rings
 
 
-def _mixed(values: dict[str, Any], host: Host | None) -> Model:
+def _mixed(values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host)
     add_rings(made, values)
     made.add_timers(rate=values["timer_rate"], jitter_ns=values["jitter_ns"])
     made.add_ipis(rate=values["ipi_rate"], broadcast=values["broadcast"])
     made.add_toolstack(Op.DESTROY_DOMAIN, rate=values["churn_rate"], down_ns=values["down_ns"])
-    return Model(made.host, made.pieces)
+    return made
 
 
 MIXED = Workload(

@@ -67,23 +67,25 @@ class Parameter:
         """
         if isinstance(value, np.generic):
             value = value.item()
-        number = value
+        number: Any = value
         if isinstance(value, str) and not self.choices:
             number = _read_number(value, TIMES if self.unit == "ns" else SUFFIXES)
-        if self.choices:
-            fits = value in self.choices
-        elif isinstance(number, bool) or not isinstance(number, (int, float)):
-            fits = False
-        else:
-            fits = self.low <= number <= self.high
-            if not isinstance(self.default, float):
-                fits = fits and number == int(number)
-                number = int(number) if fits else number
-        if not fits:
+        if not self._fits(number):
             unit = f" {self.unit}" if self.unit else ""
             text = number if isinstance(number, (int, float)) else shown(value)
             raise EvtsimError(f"{self.name} is {text} (expected {self.range}{unit})")
-        return number
+        return number if self.choices else self._kind(number)
+
+    @property
+    def _kind(self) -> type:
+        return float if isinstance(self.default, float) else int
+
+    def _fits(self, number: Any) -> bool:
+        if self.choices:
+            return isinstance(number, str) and number in self.choices
+        if isinstance(number, bool) or not isinstance(number, (int, float)):
+            return False
+        return self.low <= number <= self.high and self._kind(number) == number
 
 
 def _number_text(number: float) -> str:
@@ -127,26 +129,7 @@ def read_all(
     }
 
 
-# What all workloads have in common ---------------------------------------------------------------
-
-SEED = Parameter("seed", 0, 0, draws.MASK64, "", "another seed, another trace")
-RECORDS = Parameter(
-    "records", 100_000, 0, 1 << 40, "", "the most, set-up included; no limit beside duration_ns"
-)
-DURATION = Parameter(
-    "duration_ns", None, 0, 1 << 60, "ns", "the longest the trace lasts, set-up included"
-)
-START = Parameter("start_ns", 0, 0, 1 << 60, "ns", "when it begins")
-DELIVER = Parameter(
-    "deliver",
-    "trace",
-    0,
-    0,
-    "",
-    "upcalls are records of the trace, or left to a guest model that replays it",
-    choices=("trace", "model"),
-)
-EXTENT = (RECORDS, DURATION, START, SEED, DELIVER)
+# Kinds of parameters ----------------------------------------------------------------------------
 
 
 def domains(default: int = 16, low: int = 2) -> Parameter:
@@ -172,3 +155,26 @@ def time(name: str, default: int, what: str) -> Parameter:
 def share(name: str, default: float, what: str) -> Parameter:
     """Declare a probability."""
     return Parameter(name, default, 0, 1, "", what)
+
+
+def choice(name: str, choices: tuple[str, ...], what: str, unit: str = "") -> Parameter:
+    """Declare one of several words; the first is the default."""
+    return Parameter(name, choices[0], 0, 0, unit, what, choices)
+
+
+# What all workloads have in common ---------------------------------------------------------------
+
+SEED = Parameter("seed", 0, 0, draws.MASK64, "", "another seed, another trace")
+RECORDS = Parameter(
+    "records", 100_000, 0, 1 << 40, "", "the most, set-up included; no limit beside duration_ns"
+)
+DURATION = Parameter(
+    "duration_ns", None, 0, 1 << 60, "ns", "the longest the trace lasts, set-up included"
+)
+START = Parameter("start_ns", 0, 0, 1 << 60, "ns", "when it begins")
+DELIVER = choice(
+    "deliver",
+    ("trace", "model"),
+    "upcalls are records of the trace, or left to a guest model that replays it",
+)
+EXTENT = (RECORDS, DURATION, START, SEED, DELIVER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,22 +18,22 @@ from evtsim.workloads.parameters import Parameter, read_all
 if TYPE_CHECKING:
     from evtsim.dtypes import Array
 
-Pieces = Callable[[int], Iterator[Columns]]
-"""Makes a model's records in pieces of a size, from ts 0 on: until nothing happens any more."""
-
 Progress = Callable[[int, int | None], None]
 """Is told the records that are done, and how many there will be if that is known."""
+
+NO_LIMIT = 1 << 62
 
 OF_THE_HOST = ("domains", "vcpus", "dom0_vcpus", "word_bits")
 """Parameters that say what a host given by the user says itself."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
+class Model(Protocol):
     """A host, and what happens on it."""
 
     host: Host
-    pieces: Pieces
+
+    def pieces(self, size: int) -> Iterator[Columns]:
+        """Make the records in pieces of a size, from ts 0 on: until nothing happens any more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +64,6 @@ class Workload:
         EvtsimError
             A parameter does not fit, or says what the host says already.
         """
-        if given.get("records") is None and given.get("duration_ns") is not None:
-            given = {**given, "records": 1 << 40}
         if host is not None:
             if not isinstance(host, Host):
                 raise EvtsimError(f"host is {host!r} (expected an evtsim.Host)")
@@ -73,6 +71,8 @@ class Workload:
                 if given.get(name) is not None:
                     raise EvtsimError(f"host= and {name}= exclude each other")
         values = read_all(self.name, self.parameters, given)
+        if values["duration_ns"] is not None and given.get("records") is None:
+            values["records"] = None
         model = self.build(values, host)
         told = {
             name: value
@@ -104,7 +104,7 @@ class Stream:
         self.host = model.host
         self.meta = meta
         self._pieces = model.pieces
-        self._records: int = values["records"]
+        self._records: int = NO_LIMIT if values["records"] is None else values["records"]
         self._start: int = values["start_ns"]
         self._duration: int | None = values["duration_ns"]
         self._with_upcalls = values["deliver"] == "trace"

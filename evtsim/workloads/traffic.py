@@ -7,22 +7,14 @@ from typing import Any
 from evtsim.host import Host
 from evtsim.workloads.hosts import DRIVERS, HOST, READY, machine, replaced
 from evtsim.workloads.machine import Machine
-from evtsim.workloads.parameters import Parameter, rate, share, time, vcpus
-from evtsim.workloads.stream import Model, Workload
+from evtsim.workloads.parameters import Parameter, choice, rate, share, time, vcpus
+from evtsim.workloads.stream import Workload
 
 REQUESTS = Parameter("rate", 500.0, 1, 1e7, "/s", "requests of a guest, the mean over all guests")
 RINGS = (
     REQUESTS,
     Parameter("zipf", 0.8, 0, 3, "", "exponent of the guests' popularity; 0: all alike"),
-    Parameter(
-        "bursts",
-        "pareto",
-        0,
-        0,
-        "",
-        "how the requests of a burst are distributed",
-        choices=("pareto", "exponential"),
-    ),
+    choice("bursts", ("pareto", "exponential"), "how the requests of a burst are distributed"),
     Parameter("burst", 32.0, 1, 100_000, "", "mean requests of a burst"),
     Parameter("shape", 1.5, 1.05, 10, "", "of the Pareto distribution; the lower, the heavier"),
     time("gap_ns", 20_000, "mean time between a burst's requests; shorter on the busiest rings"),
@@ -39,29 +31,29 @@ def add_rings(made: Machine, values: dict[str, Any]) -> None:
     made.add_rings(**{parameter.name: values[parameter.name] for parameter in RINGS})
 
 
-def _io(values: dict[str, Any], host: Host | None) -> Model:
+def _io(values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host)
     add_rings(made, values)
-    return Model(made.host, made.pieces)
+    return made
 
 
-def _ipi(values: dict[str, Any], host: Host | None) -> Model:
+def _ipi(values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host)
     made.add_ipis(rate=values["rate"], broadcast=values["broadcast"])
-    return Model(made.host, made.pieces)
+    return made
 
 
-def _timer(values: dict[str, Any], host: Host | None) -> Model:
+def _timer(values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host)
     made.add_timers(rate=values["rate"], jitter_ns=values["jitter_ns"])
-    return Model(made.host, made.pieces)
+    return made
 
 
-def _pirq(values: dict[str, Any], host: Host | None) -> Model:
+def _pirq(values: dict[str, Any], host: Host | None) -> Machine:
     made = machine(values, host, pirqs=values["pirqs"])
     made.add_pirqs(rate=values["rate"], handler_ns=values["handler_ns"])
     made.add_backends(batching=values["batching"])
-    return Model(made.host, made.pieces)
+    return made
 
 
 IO = Workload(
