@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from evtsim._jit import announced
 from evtsim.abi import Op
 from evtsim.dtypes import Columns
 from evtsim.errors import EvtsimError
@@ -73,7 +74,8 @@ class Workload:
         values = read_all(self.name, self.parameters, given)
         if values["duration_ns"] is not None and given.get("records") is None:
             values["records"] = None
-        model = self.build(values, host)
+        with announced():
+            model = self.build(values, host)
         told = {
             name: value
             for name, value in values.items()

@@ -13,6 +13,12 @@ from evtsim import workloads
 from tests.cli.test_cli import assert_refused, evtsim_command
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled():
+    """Compiling is said on stderr, which most tests here want to be empty."""
+    workloads.generate("mixed", records=100)
+
+
 def test_workloads_lists_them():
     done = evtsim_command("workloads")
     lines = done.stdout.splitlines()[1:]
