@@ -16,7 +16,7 @@ from evtsim.workloads._kernels.tables import EOI, NEVER
 
 @hot
 def schedule(engine, source, ts):
-    """Let a source act at ts; the loser tree above its leaf learns of it (Knuth 5.4.1)."""
+    """Let a source act at ts; the tournament above its leaf is played again (Knuth 5.4.1)."""
     due = engine.due
     node = (len(due) >> 1) + source
     due[node] = ts
