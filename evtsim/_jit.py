@@ -26,7 +26,10 @@ import platformdirs
 from numba.core import event
 
 PACKAGE = Path(__file__).parent
-SOURCES = ("_jit.py", "abi.py", "draws.py", "dtypes.py", "kernels/*.py", "**/_kernels.py")
+SOURCES = (
+    *("_jit.py", "abi.py", "draws.py", "dtypes.py"),
+    *("kernels/*.py", "**/_kernels.py", "**/_kernels/*.py"),
+)
 OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 FLAGS = ("BOUNDSCHECK", "DISABLE_JIT", "OPT", "CPU_NAME", "CPU_FEATURES", "DEBUGINFO_DEFAULT")
 

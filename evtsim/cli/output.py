@@ -58,7 +58,7 @@ def print_fields(fields: dict[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
+def progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
     """Show records done, rate and time left on a terminal; nothing in a pipe."""
     if not sys.stderr.isatty():
         yield None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from evtsim.cli.output import (
     print_fields,
     print_json,
     print_table,
+    progress,
     size,
 )
 
@@ -49,49 +51,88 @@ def workloads(
         else:
             print_table(["workload", "what it is"], lines.items())
         return
-    defaults = registry.parameters(name)
+    workload = registry.workload(name)
     if as_json:
-        print_json({"name": name, "what": registry.describe(name), "parameters": defaults})
+        parameters = {
+            p.name: {"default": p.default, "unit": p.unit, "range": p.range, "what": p.what}
+            for p in workload.parameters
+        }
+        print_json({"name": name, "what": workload.what, "parameters": parameters})
         return
-    print(registry.describe(name))
-    rows = [(key, repr(value)) for key, value in defaults.items()]
-    print_table(["parameter", "default"], rows)
+    print(workload.what)
+    print_table(
+        ["parameter", "default", "unit", "range", "what it is"],
+        [(p.name, p.default_text, p.unit, p.range, p.what) for p in workload.parameters],
+    )
 
 
 def generate(
-    name: Annotated[str, typer.Argument(help="A workload; 'evtsim workloads' lists them.")],
-    output: Annotated[str, typer.Argument(metavar="FILE", help="The trace to write; - is CSV.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[WORKLOAD] FILE",
+            help="A workload ('evtsim workloads' lists them; else mixed), and the trace to write "
+            "(- is CSV).",
+            show_default=False,
+        ),
+    ],
     records: Annotated[
-        str, typer.Option("--records", "-n", help="How many: 500000, 1e6, 10M.")
-    ] = "100000",
+        str | None,
+        typer.Option(
+            "--records", "-n", help="The most: 500000, 1e6, 10M. 100000 if nothing is said."
+        ),
+    ] = None,
+    duration_ns: Annotated[
+        str | None,
+        typer.Option("--duration", metavar="TIME", help="The longest it lasts: 2s, 500ms, 1e9."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed, another trace.")] = 0,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="FILE", help="A host file, to run on that host."),
+    ] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter; repeatable."),
     ] = None,
     force: Force = False,
 ) -> None:
-    """Generate a synthetic trace."""
+    """Generate a synthetic trace, of any length."""
     from evtsim import workloads as registry
+    from evtsim.host import Host
 
+    if len(words) > 2:
+        raise typer.BadParameter(f"{words[2]!r} (expected [WORKLOAD] FILE)")
+    *names, output = words
+    name = names[0] if names else "mixed"
     values = parse_parameters(registry.parameters(name), parameter or [])
-    trace = registry.generate(name, records=count(records), seed=seed, **values)
-    trace.save(output, overwrite=force)
+    with progress("generating") as shown:
+        registry.write(
+            output,
+            name,
+            host=None if host is None else Host.from_json(host),
+            progress=shown,
+            overwrite=force,
+            records=None if records is None else count(records),
+            duration_ns=duration_ns,
+            seed=seed,
+            **values,
+        )
 
 
-def parse_parameters(defaults: dict[str, Any], given: list[str]) -> dict[str, Any]:
-    """Read NAME=VALUE by the type of the parameter's default."""
+OPTIONS = ("records", "duration_ns", "seed")
+"""Parameters that have an option of their own."""
+
+
+def parse_parameters(known: Iterable[str], given: list[str]) -> dict[str, str]:
+    """Split NAME=VALUE; the workload reads the values."""
+    names = [name for name in known if name not in OPTIONS]
     values = {}
-    defaults = {name: v for name, v in defaults.items() if name not in ("records", "seed")}
     for text in given:
         key, equals, value = text.partition("=")
-        if not equals or key not in defaults:
-            raise typer.BadParameter(f"{text!r} (expected NAME=VALUE with {', '.join(defaults)})")
-        kind = type(defaults[key])
-        try:
-            values[key] = count(value) if kind is int else kind(value)
-        except ValueError:
-            raise typer.BadParameter(f"{text!r} (expected {kind.__name__})") from None
+        if not equals or key not in names:
+            raise typer.BadParameter(f"{text!r} (expected NAME=VALUE with {', '.join(names)})")
+        values[key] = value
     return values
 
 

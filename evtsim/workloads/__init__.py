@@ -1,27 +1,50 @@
-"""Synthetic traces: a registry of seeded generators, one module a family.
+"""Synthetic traces: a registry of seeded, documented models; docs/workloads.md describes them.
 
-The same name, parameters and seed give the same trace on every machine and in every version
-that has the same number of the generator.
+The same name, parameters and seed give the same trace on every machine, whatever the size of the
+chunks it is made in, and in every version that has the same number of the generator.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+import os
 from typing import Any
 
-import numpy as np
-
 from evtsim.errors import EvtsimError
+from evtsim.host import Host
 from evtsim.trace import Trace
-from evtsim.workloads import channels
+from evtsim.trace.chunk import Chunk
+from evtsim.workloads.attacks import EXHAUST, STORM
+from evtsim.workloads.channels import CHANNELS
+from evtsim.workloads.hostile import HOSTILE
+from evtsim.workloads.lifecycle import BOOT, CHURN, MIGRATE
+from evtsim.workloads.mixed import MIXED
+from evtsim.workloads.parameters import Parameter
+from evtsim.workloads.stream import Progress, Stream, Workload
+from evtsim.workloads.traffic import IO, IPI, PIRQ, TIMER
 
-REGISTRY: dict[str, Callable[..., Trace]] = {"channels": channels.generate}
+REGISTRY: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        *(MIXED, BOOT, IO, IPI, TIMER, PIRQ),
+        *(STORM, CHURN, MIGRATE, EXHAUST, HOSTILE, CHANNELS),
+    )
+}
 
-__all__ = ["REGISTRY", "describe", "generate", "parameters"]
+__all__ = [
+    "REGISTRY",
+    "Parameter",
+    "Stream",
+    "Workload",
+    "describe",
+    "generate",
+    "parameters",
+    "stream",
+    "write",
+]
 
 
-def _generator(name: str) -> Callable[..., Trace]:
+def workload(name: str) -> Workload:
+    """Return a workload by its name; an EvtsimError if there is none."""
     if name not in REGISTRY:
         raise EvtsimError(f"no workload {name!r} (expected one of: {', '.join(REGISTRY)})")
     return REGISTRY[name]
@@ -29,43 +52,76 @@ def _generator(name: str) -> Callable[..., Trace]:
 
 def describe(name: str) -> str:
     """Say in one line what a workload is."""
-    return (inspect.getdoc(_generator(name)) or "").partition("\n")[0]
+    return workload(name).what
 
 
 def parameters(name: str) -> dict[str, Any]:
     """Return a workload's parameters with their defaults."""
-    return {
-        parameter.name: parameter.default
-        for parameter in inspect.signature(_generator(name)).parameters.values()
-    }
+    return {parameter.name: parameter.default for parameter in workload(name).parameters}
 
 
-def generate(name: str, *, records: int = 100_000, seed: int = 0, **parameters: Any) -> Trace:
-    """Generate a trace.
+def stream(name: str = "mixed", *, host: Host | None = None, **parameters: Any) -> Stream:
+    """Make ready to generate a trace of any length, chunk by chunk.
 
     Parameters
     ----------
     name : str
         A key of REGISTRY.
-    records : int
-        How many records, set-up included.
-    seed : int
-        0 to 2**64 - 1.
+    host : Host, optional
+        The host to run on, in place of one made of ``domains`` and ``vcpus``; dom0 starts the
+        domains that are not alive.
     **parameters
-        The workload's own; see :func:`parameters`.
+        The workload's own; see :func:`parameters` and docs/workloads.md. Numbers may be texts,
+        as on the command line: ``records="10M"``, ``duration_ns="2s"``.
 
     Raises
     ------
     EvtsimError
         There is no such workload or parameter, or a value is out of range.
     """
-    generator = _generator(name)
-    known = inspect.signature(generator).parameters
-    unknown = sorted(parameters.keys() - known.keys())
-    if unknown:
-        raise EvtsimError(
-            f"workload {name} has no parameter {unknown[0]!r} (expected {', '.join(known)})"
-        )
-    given = {"records": records, "seed": seed, **parameters}
-    plain = {n: v.item() if isinstance(v, np.generic) else v for n, v in given.items()}
-    return generator(**plain)
+    return workload(name).stream(parameters, host)
+
+
+def generate(
+    name: str = "mixed",
+    *,
+    host: Host | None = None,
+    progress: Progress | None = None,
+    **parameters: Any,
+) -> Trace:
+    """Generate a trace in memory.
+
+    Parameters are those of :func:`stream`, and ``progress``, which is called with the records
+    done and, where that is known, all of them.
+    """
+    made = stream(name, host=host, **parameters)
+    chunks = [Chunk.of(columns) for columns in made.chunks(progress=progress)]
+    return Trace(chunks, made.host, made.meta)
+
+
+def write(
+    path: str | os.PathLike[str],
+    name: str = "mixed",
+    *,
+    host: Host | None = None,
+    progress: Progress | None = None,
+    overwrite: bool = True,
+    **parameters: Any,
+) -> None:
+    """Generate a trace into a file, which may be larger than memory.
+
+    Parameters
+    ----------
+    path : path-like
+        Its suffix chooses the format; ``-`` is CSV on stdout.
+    overwrite : bool
+        Whether a file that is there already may be replaced.
+    name, host, progress, **parameters
+        As for :func:`generate`.
+    """
+    from evtsim.trace import files
+
+    made = stream(name, host=host, **parameters)
+    with files.writer(path, made.host, made.meta, overwrite=overwrite) as write_chunk:
+        for columns in made.chunks(progress=progress):
+            write_chunk(columns, None)

@@ -2,127 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from evtsim import abi, draws
 from evtsim.abi import DOMID_SELF, Op
-from evtsim.dtypes import RECORD_DTYPE, Array
+from evtsim.dtypes import RECORD_DTYPE, Columns
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
-from evtsim.trace import Trace
+from evtsim.workloads.parameters import EXTENT, Parameter, domains, share, vcpus
+from evtsim.workloads.stream import Workload
+
+if TYPE_CHECKING:
+    from evtsim.dtypes import Array
 
 
-def generate(
-    *,
-    records: int = 100_000,
-    seed: int = 0,
-    domains: int = 16,
-    vcpus: int = 1,
-    ports: int = 32,
-    rate: float = 1e6,
-    upcalls: float = 0.10,
-    masks: float = 0.025,
-    unmasks: float = 0.025,
-) -> Trace:
-    """Pairs of domains connected at random send to each other, uniformly.
+class _Channels:
+    """Pairs of domains connected at random that send to each other, uniformly.
 
     First every channel is made: an alloc_unbound at one end, a bind_interdomain at the other,
     and a bind_vcpu for ends that belong to another vcpu than 0. Then records follow at a
     constant rate: sends on ports drawn uniformly, upcalls on vcpus drawn uniformly, masks and
     unmasks of ports drawn uniformly. No record fails.
-
-    Parameters
-    ----------
-    records : int
-        In all; the load begins after the set-up and is cut there.
-    seed : int
-        0 to 2**64 - 1.
-    domains : int
-        2 to 32,752, dom0 included.
-    vcpus : int
-        Of every domain; ends are spread over them.
-    ports : int
-        Per domain, port 0 included: 2 to 4,096. The last domain may have one less.
-    rate : float
-        Records a second, of the load.
-    upcalls, masks, unmasks : float
-        Shares of the load; the rest are sends.
     """
-    if min(upcalls, masks, unmasks) < 0:
-        raise EvtsimError("a share of the load is negative (expected 0 to 1)")
-    _check(records, seed, domains, vcpus, ports, rate, upcalls + masks + unmasks)
-    setup, used = _setup(seed, domains, vcpus, ports)
-    table = np.zeros(max(records, 0), RECORD_DTYPE)
-    head = min(records, len(setup))
-    table[:head] = setup[:head]
-    step = max(1, round(1e9 / rate))
-    table["ts"] = np.arange(records, dtype=np.uint64) * np.uint64(step)
-    _fill_load(table[head:], seed, used, vcpus, (upcalls, masks, unmasks))
-    meta = {
-        "made_by": "evtsim.workloads.generate",
-        "workload": "channels",
-        "generator": 1,
-        "parameters": {
-            "records": records,
-            "seed": seed,
-            "domains": domains,
-            "vcpus": vcpus,
-            "ports": ports,
-            "rate": rate,
-            "upcalls": upcalls,
-            "masks": masks,
-            "unmasks": unmasks,
-        },
-    }
-    return Trace.from_records(table, Host.uniform(domains, vcpus=vcpus), meta=meta)
 
+    def __init__(
+        self, host: Host, seed: int, ports: int, rate: float, shares: tuple[float, ...]
+    ) -> None:
+        self.host = host
+        self.seed = seed
+        self.step = max(1, round(1e9 / rate))
+        self.bounds = np.cumsum([round(part * 2**32) for part in shares]).astype(np.uint64)
+        self.vcpus = host.domains["vcpus"].astype(np.int64)
+        alive = np.flatnonzero(host.domains["alive"])
+        limit = min(abi.MAX_PORT_2L[int(bits)] for bits in host.domains["word_bits"][alive])
+        if len(alive) < 2 or ports > limit:
+            raise EvtsimError(
+                f"{ports:,} ports of {len(alive)} living domains "
+                f"(expected at most {limit:,}, and two domains)"
+            )
+        self.setup, self.used = self._setup(alive, ports)
+        self.busy = np.flatnonzero(self.used)
 
-def _check(
-    records: int, seed: int, domains: int, vcpus: int, ports: int, rate: float, shares: float
-) -> None:
-    """Raise an EvtsimError for a parameter out of range."""
-    for name, value, low, high in (
-        ("records", records, 0, 1 << 40),
-        ("seed", seed, 0, draws.MASK64),
-        ("domains", domains, 2, abi.MAX_DOMAINS),
-        ("vcpus", vcpus, 1, abi.MAX_VCPUS),
-        ("ports", ports, 2, abi.MAX_PORT_2L[64]),
-    ):
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, (int, np.integer))
-            or not low <= value <= high
-        ):
-            raise EvtsimError(f"{name} is {value} (expected {low:,} to {high:,})")
-    if not isinstance(rate, (int, float)) or not 1e-3 <= rate <= 1e9:
-        raise EvtsimError(f"rate is {rate} (expected 0.001 to 1e9 records a second)")
-    if not 0 <= shares <= 1:
-        raise EvtsimError(f"shares other than sends sum up to {shares:g} (expected 0 to 1)")
+    def _setup(self, alive: Array, ports: int) -> tuple[Array, Array]:
+        """Return the records that make the channels, and every domain's number of used ports."""
+        ends = np.repeat(alive, ports - 1)
+        ends = ends[np.argsort(draws.words(self.seed, 0, 0, len(ends)), kind="stable")]
+        near, far = ends[: len(ends) // 2 * 2].reshape(-1, 2).T
+        # Ports are given lowest first: an end's port is how many ends of its domain came before.
+        order = np.stack([near, far], axis=1).reshape(-1)
+        port = _occurrence(order, len(self.vcpus)) + 1
+        vcpu = (port - 1) % self.vcpus[order]
 
+        made = np.zeros((len(order), 2), RECORD_DTYPE)  # each end: its own record, and bind_vcpu
+        made["dom"] = order[:, None]
+        made["op"][::2, 0] = Op.ALLOC_UNBOUND
+        made["arg0"][::2, 0] = DOMID_SELF
+        made["arg1"][::2, 0] = far
+        made["op"][1::2, 0] = Op.BIND_INTERDOMAIN
+        made["arg0"][1::2, 0] = near
+        made["arg1"][1::2, 0] = port[::2]
+        made["op"][:, 1] = Op.BIND_VCPU
+        made["arg0"][:, 1] = port
+        made["arg1"][:, 1] = vcpu
+        wanted = np.stack([np.ones(len(order), bool), vcpu != 0], axis=1)
+        return made[wanted], np.bincount(order, minlength=len(self.vcpus))
 
-def _setup(seed: int, domains: int, vcpus: int, ports: int) -> tuple[Array, Array]:
-    """Return the records that make the channels, and every domain's number of used ports."""
-    ends = np.repeat(np.arange(domains), ports - 1)
-    ends = ends[np.argsort(draws.words(seed, 0, 0, len(ends)), kind="stable")]
-    near, far = ends[: len(ends) // 2 * 2].reshape(-1, 2).T
-    # Ports are given lowest first: an end's port is how many ends of its domain came before.
-    order = np.stack([near, far], axis=1).reshape(-1)
-    port = _occurrence(order, domains) + 1
-    vcpu = (port - 1) % vcpus
+    def pieces(self, size: int) -> Iterator[Columns]:
+        """Make the records in pieces, without an end."""
+        start = 0
+        while True:
+            head = self.setup[start : start + size]
+            table = np.zeros(size, RECORD_DTYPE)
+            table[: len(head)] = head
+            first = start + len(head) - len(self.setup)
+            self._fill_load(table[len(head) :], first)
+            number = np.arange(start, start + size, dtype=np.uint64)
+            table["ts"] = number * np.uint64(self.step)
+            yield Columns(*(np.ascontiguousarray(table[name]) for name in Columns._fields))
+            start += size
 
-    made = np.zeros((len(order), 2), RECORD_DTYPE)  # each end: its own record, and bind_vcpu
-    made["dom"] = order[:, None]
-    made["op"][::2, 0] = Op.ALLOC_UNBOUND
-    made["arg0"][::2, 0] = DOMID_SELF
-    made["arg1"][::2, 0] = far
-    made["op"][1::2, 0] = Op.BIND_INTERDOMAIN
-    made["arg0"][1::2, 0] = near
-    made["arg1"][1::2, 0] = port[::2]
-    made["op"][:, 1] = Op.BIND_VCPU
-    made["arg0"][:, 1] = port
-    made["arg1"][:, 1] = vcpu
-    wanted = np.stack([np.ones(len(order), bool), vcpu != 0], axis=1)
-    return made[wanted], np.bincount(order, minlength=domains)
+    def _fill_load(self, table: Array, first: int) -> None:
+        """Fill in records after the set-up, from that number of them on."""
+
+        def words(stream: int) -> Array:
+            return draws.words(self.seed, stream, first, first + len(table))
+
+        which = np.searchsorted(self.bounds, words(1) >> np.uint64(32), side="right")
+        table["op"] = np.array([Op.UPCALL, Op.MASK, Op.UNMASK, Op.SEND], np.uint16)[which]
+        dom = self.busy[draws.below(len(self.busy), words(2))]
+        table["dom"] = dom
+        vcpu = draws.below(self.vcpus[dom], words(3))
+        port = 1 + draws.below(self.used[dom], words(4))
+        upcall = table["op"] == Op.UPCALL
+        table["vcpu"] = np.where(upcall, vcpu, 0)
+        table["arg0"] = np.where(upcall, 0, port)
 
 
 def _occurrence(values: Array, limit: int) -> Array:
@@ -134,20 +110,34 @@ def _occurrence(values: Array, limit: int) -> Array:
     return result
 
 
-def _fill_load(
-    table: Array, seed: int, used: Array, vcpus: int, shares: tuple[float, float, float]
-) -> None:
-    """Fill in the records after the set-up."""
-    count = len(table)
-    bounds = np.cumsum([round(share * 2**32) for share in shares]).astype(np.uint64)
-    kind = draws.words(seed, 1, 0, count) >> np.uint64(32)
-    which = np.searchsorted(bounds, kind, side="right")
-    table["op"] = np.array([Op.UPCALL, Op.MASK, Op.UNMASK, Op.SEND], np.uint16)[which]
-    busy = np.flatnonzero(used)
-    dom = busy[draws.below(len(busy), draws.words(seed, 2, 0, count))]
-    table["dom"] = dom
-    vcpu = draws.below(vcpus, draws.words(seed, 3, 0, count))
-    port = 1 + draws.below(used[dom], draws.words(seed, 4, 0, count))
-    upcall = table["op"] == Op.UPCALL
-    table["vcpu"] = np.where(upcall, vcpu, 0)
-    table["arg0"] = np.where(upcall, 0, port)
+def _build(values: dict[str, Any], host: Host | None) -> _Channels:
+    shares = (values["upcalls"], values["masks"], values["unmasks"])
+    if sum(shares) > 1:
+        raise EvtsimError(f"shares other than sends sum up to {sum(shares):g} (expected 0 to 1)")
+    if host is None:
+        host = Host.uniform(values["domains"], vcpus=values["vcpus"])
+    return _Channels(host, values["seed"], values["ports"], values["rate"], shares)
+
+
+CHANNELS = Workload(
+    "channels",
+    "Pairs of domains connected at random send to each other, uniformly.",
+    (
+        *EXTENT,
+        domains(),
+        vcpus(1, high=abi.MAX_VCPUS, what="of every domain; ends are spread over them"),
+        Parameter(
+            "ports",
+            32,
+            2,
+            abi.MAX_PORT_2L[64],
+            "",
+            "of every domain, port 0 included; the last one may have one less",
+        ),
+        Parameter("rate", 1e6, 1e-3, 1e9, "/s", "records of the load, evenly"),
+        share("upcalls", 0.10, "of the load"),
+        share("masks", 0.025, "of the load"),
+        share("unmasks", 0.025, "of the load; the rest are sends"),
+    ),
+    _build,
+)

@@ -308,7 +308,7 @@ def test_wrong_host_files(trace, tmp_path, name):
         (["generate", "channels", "x.arrow", "-p", "domains"], "expected NAME=VALUE"),
         (["generate", "channels", "x.arrow", "-p", "domains=1"], "domains is 1"),
         (["generate", "channels", "x.arrow", "-p", "seed=1"], "expected NAME=VALUE"),
-        (["generate", "channels", "x.arrow", "-p", "rate=fast"], "expected float"),
+        (["generate", "channels", "x.arrow", "-p", "rate=fast"], "rate is 'fast'"),
         (["generate", "channels", "nowhere/x.arrow"], "No such file or directory"),
         (["convert", SAMPLE, "x.txt"], "unknown suffix"),
         (["verify", SAMPLE, "--host", "missing.json"], "missing.json: No such file"),

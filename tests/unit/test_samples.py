@@ -25,6 +25,22 @@ def test_sample(name):
     assert f"`{name}` | {len(trace):,} " in (TRACES / "README.md").read_text()
 
 
+@pytest.mark.parametrize("name", make.GENERATED)
+def test_generated_sample(name):
+    """Its digest is golden: it changes with a new number of the generator only."""
+    trace = evtsim.Trace.load(samples.path(name))
+    digest = trace.digest()
+    assert digest == evtsim.workloads.generate(**make.GENERATED[name]).digest()
+    readme = (TRACES / "README.md").read_text()
+    assert f"| `{name}` | {len(trace):,} |" in readme
+    assert f"| `{name}` | `{digest}` |" in readme
+    assert f"\n{make.command(name)}\n" in readme
+
+
+def test_samples_stay_small():
+    assert sum(path.stat().st_size for path in TRACES.iterdir() if path.is_file()) < 5_000_000
+
+
 def test_an_unknown_sample_is_an_error():
     with pytest.raises(evtsim.EvtsimError, match=r"no sample trace 'x\.arrow'"):
         samples.path("x.arrow")
