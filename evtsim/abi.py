@@ -24,6 +24,29 @@ MAX_PORT_2L = {32: 1024, 64: 4096}
 MAX_PORT_FIFO = 131_072
 """Ports of the FIFO ABI; Domain.max_port lies below it."""
 
+FIFO_PRIORITIES = 16
+"""Priorities of the FIFO ABI's queues, 0 the highest."""
+
+FIFO_DEFAULT_PRIORITY = 7
+FIFO_PAGE_WORDS = 1024
+"""Event words in a page of the FIFO ABI's array."""
+
+FIFO_PAGES = MAX_PORT_FIFO // FIFO_PAGE_WORDS
+FIFO_CONTROL_LAST = 4024
+"""The largest offset of a control block in its page."""
+
+
+class EventWord(IntFlag):
+    """The bits of a FIFO event word (EVTCHN_FIFO_*); below them LINK, a port."""
+
+    PENDING = 1 << 31
+    MASKED = 1 << 30
+    LINKED = 1 << 29
+    BUSY = 1 << 28
+
+
+FIFO_LINK_MASK = (1 << 17) - 1
+
 FIRST_NON_HYPERCALL = 64
 
 
@@ -178,17 +201,32 @@ class Profile:
     ----------
     name : str
         The profile's name in host files and on the command line.
+    bucket_ports : int
+        How many ports become valid together.
     vcpu_virqs : frozenset of int
-        VIRQs that every vcpu binds for itself; all others are global.
+        VIRQs that every vcpu binds for itself.
+    domain_virqs : frozenset of int
+        VIRQs that every domain may bind, on vcpu 0. All others are global.
+    fifo : bool
+        Whether it has the FIFO ABI, and what else came with the Xen that has it.
     """
 
     name: str
+    bucket_ports: int
     vcpu_virqs: frozenset[int]
+    domain_virqs: frozenset[int]
+    fifo: bool
 
+
+_VCPU_VIRQS = frozenset({Virq.TIMER, Virq.DEBUG, Virq.XENOPROF})
 
 PROFILES = {
     profile.name: profile
-    for profile in (Profile("xen-4.0", frozenset({Virq.TIMER, Virq.DEBUG, Virq.XENOPROF})),)
+    for profile in (
+        # In 2010's Xen a global VIRQ may be bound in any domain.
+        Profile("xen-4.0", 128, _VCPU_VIRQS, frozenset(range(NR_VIRQS)) - _VCPU_VIRQS, False),
+        Profile("xen-4.23", 64, _VCPU_VIRQS | {Virq.XENPMU}, frozenset({Virq.ARGO}), True),
+    )
 }
 
 

@@ -92,7 +92,7 @@ def _check_shapes(name: str, fresh: State, tables: Mapping[str, Array]) -> None:
         if fits and field in POOL and len(wanted) == len(fresh.tables.ports):
             growth, rest = divmod(len(table), len(wanted))  # type: ignore[arg-type]
             fits = rest == 0 and growth.bit_count() == 1 and len(table) == len(tables["ports"])  # type: ignore[arg-type]
-        elif fits and field not in ("edges", "deliveries"):
+        elif fits and field not in ("edges", "deliveries", "event_words"):
             fits = table.shape == wanted.shape  # type: ignore[union-attr]
         if not fits:
             raise EvtsimError(f"{name}: not a whole checkpoint (its table {field})")
@@ -104,10 +104,13 @@ def _check_shapes(name: str, fresh: State, tables: Mapping[str, Array]) -> None:
 def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, Any]]:
     """Yield a table's name and whether what kernels use as an index lies within bounds."""
     domains, ports, vcpus = tables["domains"], tables["ports"], tables["vcpus"]
-    for field in ("first_vcpu", "nr_vcpus", "word_shift", "max_ports", "first_pirq", "nr_pirqs"):
+    for field in ("first_vcpu", "nr_vcpus", "word_shift", "first_pirq", "nr_pirqs"):
         yield "domains", domains[field] == fresh.domains[field]
-    yield "domains", domains["nr_ports"] <= domains["max_ports"]
-    yield "domains", domains["nr_ports"] % BUCKET_PORTS == 0
+    yield "domains", domains["nr_ports"] <= len(fresh.buckets) * BUCKET_PORTS
+    yield "domains", domains["nr_ports"] % fresh.host["bucket_ports"][0] == 0
+    yield "domains", domains["max_ports"] <= len(fresh.buckets) * BUCKET_PORTS
+    yield "domains", domains["fifo"] <= (fresh.modern is not None)
+    yield "domains", domains["event_pages"] <= abi.FIFO_PAGES
     yield "domains", domains["free_hint"] <= domains["nr_ports"]
     row = tables["host"][0]
     pool = len(ports) // BUCKET_PORTS
@@ -116,6 +119,8 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     yield "host", (0 <= row["edges_used"] <= len(tables["edges"])) and row["level"] in (0, 1, 2)
     yield "host", 0 <= row["logged"] <= len(tables["deliveries"])
     yield "host", 0 <= row["bin"] < len(tables["timeline"]) and row["bin_shift"] < 64
+    yield "host", row["bucket_ports"] == fresh.host["bucket_ports"][0]
+    yield "host", row["most_ports"] >= domains["nr_ports"].max()
     yield "host", row["group_shift"] == fresh.host["group_shift"][0]
     yield "buckets", (used < row["buckets_used"]).all() and len(np.unique(used)) == len(used)
     made = (tables["buckets"] != 0).sum(axis=0)
@@ -139,9 +144,26 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     yield "virqs", tables["virqs"] <= domains["nr_ports"][rows]
     rows = np.repeat(np.arange(len(domains)), domains["nr_pirqs"])
     yield "pirqs", tables["pirqs"] <= domains["nr_ports"][rows]
+    yield from _fifo_values(tables)
     yield from _guest_values(tables, fresh)
     waiting = (vcpus["polling"] != 0) & (vcpus["poll_port"] != 0)
     yield "vcpus", vcpus["poll_port"][waiting] < abi.MAX_PORT_FIFO
+
+
+def _fifo_values(tables: Mapping[str, Array]) -> Iterator[tuple[str, Any]]:
+    """Yield the same of the FIFO ABI's tables."""
+    domains, pages = tables["domains"], tables["event_pages"]
+    used = pages[pages != 0]
+    made = (pages != 0).sum(axis=0)
+    pool = len(tables["event_words"]) // abi.FIFO_PAGE_WORDS
+    yield "event_pages", 0 <= tables["host"]["pages_used"][0] <= pool
+    yield "event_pages", (used < tables["host"]["pages_used"][0]).all()
+    yield "event_pages", len(np.unique(used)) == len(used)
+    yield "event_pages", made >= domains["event_pages"] if len(made) == len(domains) else True
+    yield "port_fifo", tables["port_fifo"]["last_priority"] < abi.FIFO_PRIORITIES
+    yield "port_fifo", tables["port_fifo"]["priority"] < abi.FIFO_PRIORITIES
+    for name in ("head", "tail", "local_head"):
+        yield "queues", tables["queues"][name] < abi.MAX_PORT_FIFO
 
 
 def _guest_values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, Any]]:

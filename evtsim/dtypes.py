@@ -63,10 +63,12 @@ DOMAIN_TABLE = np.dtype(
         ("alive", "u1"),
         ("privileged", "u1"),
         ("pirq_permitted", "u1"),
-        ("max_ports", "u4"),  # the ABI's limit
+        ("max_ports", "u4"),  # only ports below may be given: the ABI's limit, and max_port
         ("free_hint", "u4"),  # no port below this is FREE
         ("first_pirq", "u4"),  # row of PIRQ 0 in the PIRQ map
         ("nr_pirqs", "u2"),  # physical interrupts known
+        ("fifo", "u1"),  # 1: under the FIFO ABI
+        ("event_pages", "u1"),  # of its event array
     ],
     align=True,
 )
@@ -99,10 +101,47 @@ PORT_TABLE = np.dtype(
     align=True,
 )
 
+VIRQ_GLOBAL = 0
+VIRQ_DOMAIN = 1
+VIRQ_VCPU = 2
+"""Who may bind a VIRQ: dom0, every domain on vcpu 0, every vcpu."""
+
 XEN_HERE = 1
 """In a port's `xen`: this end is attached to Xen (consumer_is_xen)."""
 XEN_PEER = 2
 """In a port's `xen`: INTERDOMAIN, and the other end is."""
+
+# What the FIFO ABI keeps of a port, beside its event word: 8 bytes.
+PORT_FIFO = np.dtype(
+    [
+        ("last_vcpu", "u2"),  # the queue that it was last on
+        ("last_priority", "u1"),
+        ("priority", "u1"),  # of the queue that it goes to next
+        ("saved_pending", "u1"),  # notified, or pending, while it had no event word
+        ("type_2l", "u1"),  # statistics: set_type of the bit that waits for the 2-level ABI
+    ],
+    align=True,
+)
+
+# One queue of events: a quarter of a cache line.
+QUEUE = np.dtype(
+    [
+        ("head", "u4"),  # in the vcpu's control block; written by Xen
+        ("tail", "u4"),  # Xen's own
+        ("local_head", "u4"),  # the guest's own
+        ("padding", "u4"),
+    ],
+    align=True,
+)
+
+# One vcpu under the FIFO ABI.
+VCPU_FIFO = np.dtype(
+    [
+        ("ready", "u2"),  # in its control block: priorities whose queues got a head
+        ("control", "u1"),  # 1: has a control block
+    ],
+    align=True,
+)
 
 # 64 ports' worth of the 2-level bitmaps; pending and mask are always looked at together.
 SHARED_WORD = np.dtype([("pending", "u8"), ("mask", "u8")], align=True)
@@ -123,6 +162,9 @@ RESULT = np.dtype(
 HOST_TABLE = np.dtype(
     [
         ("buckets_used", "i8"),  # of the pool; bucket 0 is nobody's
+        ("pages_used", "i8"),  # of all event arrays; page 0 is nobody's
+        ("bucket_ports", "i8"),  # ports that become valid together
+        ("most_ports", "i8"),  # valid ports of any domain, at most
         ("records", "i8"),  # applied so far
         ("last_ts", "u8"),  # ns; of the last record applied
         ("delivered", "i8"),  # events that reached their handlers
@@ -170,6 +212,9 @@ PORT_RARE = np.dtype(
         ("set_before", "i8"),  # set when the present channel began
         ("coalesced_before", "i8"),
         ("coalesced_at_set", "i8"),  # with a log of deliveries
+        ("saved", "i8"),  # notifications that found no event word
+        ("no_control_block", "i8"),  # notifications lost on a vcpu without one
+        ("lost_before", "i8"),  # saved and no_control_block when the present channel began
     ],
     align=True,
 )
@@ -191,6 +236,7 @@ DOMAIN_STATS = np.dtype(
     [
         ("in_use", "i8"),  # ports neither FREE nor RESERVED
         ("in_use_peak", "i8"),
+        ("valid_peak", "i8"),  # valid ports at most
         ("pending", "i8"),  # bits set
         ("pending_peak", "i8"),
     ],
@@ -304,11 +350,8 @@ TIMELINE_GROUPS = 256
 LATENCY_TYPES = ("interdomain", "pirq", "virq", "ipi")
 LATENCY_BINS = 60 * 32
 """Bins of a latency histogram: 32 to an octave of 64 bits."""
-EDGES_SPARE = 2 * 4096
-"""Edges that one operation may book: both directions of every port of a domain."""
-
-DELIVERIES_SPARE = 2 * 4096
-"""Deliveries that may happen before or in one record: of two domains that catch up."""
+LATENCY_KINDS = len(LATENCY_TYPES) * 17
+"""Rows of the histogram: type + 4 * (priority + 1), and no priority (-1) under the 2-level ABI."""
 
 TALLY_OPS = 77
 """Rows of the tally: one per operation number to 75, one for all numbers above."""
@@ -325,22 +368,30 @@ class Tables(NamedTuple):
 
     level: np.int64 | None  # of the statistics; by its type kernels know to leave them out
     guest: np.int64 | None  # 1 if there is one; by its type as well
+    modern: np.int64 | None  # 1 for a profile with the FIFO ABI; by its type as well
     host: Array  # HOST_TABLE, (1,)
     domains: Array  # DOMAIN_TABLE, (domains,)
     vcpus: Array  # VCPU_TABLE, (vcpus of all domains,)
     buckets: Array  # uint32, (buckets of a full domain, domains): numbers into the pool, 0 none
     ports: Array  # PORT_TABLE, (buckets * BUCKET_PORTS,): the pool
     shared: Array  # SHARED_WORD, (64, domains): first words together, most domains use no other
+    max_port: Array  # uint32, (domains,): the toolstack's limit
+    # The FIFO ABI; of length 1 where the profile has none.
+    event_pages: Array  # uint32, (FIFO_PAGES, domains): numbers of pages of event words, 0 none
+    event_words: Array  # uint32, (pages * FIFO_PAGE_WORDS,)
+    port_fifo: Array  # PORT_FIFO, as the pool
+    vcpu_fifo: Array  # VCPU_FIFO, (vcpus of all domains,)
+    queues: Array  # QUEUE, (vcpus of all domains, FIFO_PRIORITIES)
     virqs: Array  # uint32, (NR_VIRQS, vcpus of all domains): bound port or 0
     pirqs: Array  # uint32, (PIRQs of all domains,): bound port or 0
-    vcpu_virqs: Array  # uint8, (NR_VIRQS,): 1 where every vcpu binds the VIRQ for itself
+    virq_kinds: Array  # uint8, (NR_VIRQS,): VIRQ_GLOBAL, VIRQ_DOMAIN, VIRQ_VCPU
     result: Array  # RESULT, (1,)
     done: Array  # int64, (TALLY_OPS,): records by operation where rc is 0
     failed: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
     effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
     # Statistics; of length 1 where the level does not keep them.
     since: Array  # uint64, as the pool: ns; when the pending bit was set, if it is
-    set_type: Array  # uint8, as the pool: what the port was then, a row of types
+    set_type: Array  # uint8, as the pool: what the port was then, a row of latency
     port_notified: Array  # PORT_NOTIFIED, as the pool
     port_delivered: Array  # PORT_DELIVERED, as the pool
     port_rare: Array  # PORT_RARE, as the pool
@@ -350,7 +401,7 @@ class Tables(NamedTuple):
     operations: Array  # OPERATION_STATS, (operations, errnos, domains + 1): last one not configured
     errno_slots: Array  # uint8, (TALLY_ERRNOS,): place of an errno in operations
     timeline: Array  # TIMELINE, (TIMELINE_BINS, groups)
-    latency: Array  # int64, (types, LATENCY_BINS)
+    latency: Array  # int64, (LATENCY_KINDS, LATENCY_BINS)
     latency_groups: Array  # int64, (groups, LATENCY_BINS)
     edges: Array  # EDGE, (any,): a log, not yet summed up
     deliveries: Array  # DELIVERY, (any,): a log; of length 1 where it is not kept

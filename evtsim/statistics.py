@@ -46,12 +46,17 @@ def ports(state: State) -> pd.DataFrame:
     dom, port, index = _pool(state)
     counts, times = state.tables.port_notified[index], state.tables.port_delivered[index]
     rare = state.tables.port_rare[index]
-    pending, mask = _bits(state, dom, port)
+    pending, mask = state.bits(dom, port)
+    outstanding = _outstanding(state, dom, port)
     now = state.tables.host["now"][0]
     since = np.where(pending, now - state.tables.since[index], np.uint64(0))
     masked = np.where(pending & mask, now - rare["masked_since"], np.uint64(0))
     valid = port < state.tables.domains["nr_ports"][dom]
     states = np.where(valid, state.tables.ports["state"][index], abi.PortState.FREE)
+    raised = counts["set"] + counts["coalesced"] + rare["saved"] + rare["no_control_block"]
+    priority = (
+        {"priority": state.tables.port_fifo["priority"][index]} if state.tables.modern else {}
+    )
     return pd.DataFrame(
         {
             "dom": dom,
@@ -61,20 +66,21 @@ def ports(state: State) -> pd.DataFrame:
             "sends": _sends(state)[index] + rare["dropped"] + rare["to_xen"],
             "dropped": rare["dropped"],
             "to_xen": rare["to_xen"],
-            "raised": counts["set"] + counts["coalesced"],
+            "raised": raised,
             "set": counts["set"],
             "coalesced": counts["coalesced"],
             "masked": rare["masked"],
-            "delivered": counts["set"] - rare["cleared"] - pending,
+            "delivered": counts["set"] - rare["cleared"] - outstanding,
             "cleared": rare["cleared"],
-            "saved": np.zeros(len(index), np.int64),
-            "no_control_block": np.zeros(len(index), np.int64),
-            "outstanding": pending.astype(np.int64),
+            "saved": rare["saved"],
+            "no_control_block": rare["no_control_block"],
+            "outstanding": outstanding,
             "pending_ns": times["latency_sum"] + rare["cleared_ns"] + since,
             "masked_ns": rare["masked_ns"] + masked,
             "latency_sum": times["latency_sum"],
             "latency_max": times["latency_max"],
             "longest_gap": times["longest_gap"],
+            **priority,
         }
     )
 
@@ -84,9 +90,7 @@ def vcpus(state: State) -> pd.DataFrame:
     import pandas as pd
 
     require(state, 1, "vcpus")
-    configured = state.tables.domains["nr_vcpus"]
-    dom = np.repeat(np.arange(len(configured)), configured)
-    vcpu = np.arange(len(dom)) - state.tables.domains["first_vcpu"][dom]
+    dom, vcpu = state.owners()
     stats = state.tables.vcpu_stats
     return pd.DataFrame(
         {"dom": dom, "vcpu": vcpu} | {name: stats[name] for name in stats.dtype.names or ()}
@@ -180,7 +184,8 @@ def latency(state: State) -> pd.DataFrame:
     low, high = latency_bounds(place)
     by_type = pd.DataFrame(
         {
-            "type": np.array(LATENCY_TYPES)[kind],
+            "type": np.array(LATENCY_TYPES)[kind % 4],
+            "priority": kind // 4 - 1,
             "first_dom": 0,
             "last_dom": len(state.host) - 1,
             "low_ns": low,
@@ -197,6 +202,7 @@ def latency(state: State) -> pd.DataFrame:
     by_group = pd.DataFrame(
         {
             "type": "all",
+            "priority": -1,
             "first_dom": first[group],
             "last_dom": last[group],
             "low_ns": low,
@@ -237,7 +243,7 @@ def deliveries(state: State) -> pd.DataFrame:
             "dom": rows["dom"],
             "vcpu": rows["vcpu"],
             "port": rows["port"],
-            "type": pd.Categorical(np.array(LATENCY_TYPES)[rows["type"]], LATENCY_TYPES),
+            "type": pd.Categorical(np.array(LATENCY_TYPES)[rows["type"] % 4], LATENCY_TYPES),
             "raised_ts": rows["raised_ts"],
             "latency": rows["ts"] - rows["raised_ts"],
             "coalesced": rows["coalesced"],
@@ -288,7 +294,8 @@ def by_type(state: State) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = []
     tables = state.tables
-    for name, row, counts in zip(LATENCY_TYPES, tables.types, tables.latency, strict=True):
+    by_kind = tables.latency.reshape(-1, len(LATENCY_TYPES), tables.latency.shape[1]).sum(axis=0)
+    for name, row, counts in zip(LATENCY_TYPES, tables.types, by_kind, strict=True):
         raised = int(row["set"] + row["coalesced"])
         if raised == 0:
             continue
@@ -324,13 +331,12 @@ def notified_ports(state: State) -> list[dict[str, int]]:
     """
     dom, port, index = _pool(state)
     counts, rare = state.tables.port_notified[index], state.tables.port_rare[index]
-    pending, _ = _bits(state, dom, port)
     columns = {
         "dom": dom,
         "port": port,
-        "raised": counts["set"] + counts["coalesced"],
+        "raised": counts["set"] + counts["coalesced"] + rare["saved"] + rare["no_control_block"],
         "coalesced": counts["coalesced"],
-        "delivered": counts["set"] - rare["cleared"] - pending,
+        "delivered": counts["set"] - rare["cleared"] - _outstanding(state, dom, port),
     }
     most = [np.argsort(-columns[name], kind="stable")[:500] for name in ("raised", "coalesced")]
     chosen = np.unique(np.concatenate(most))
@@ -348,19 +354,19 @@ def _pool(state: State) -> tuple[Array, Array, Array]:
     within = np.arange(BUCKET_PORTS)
     index = ((number << BUCKET_SHIFT)[:, None] + within).reshape(-1)
     port = ((bucket << BUCKET_SHIFT)[:, None] + within).reshape(-1)
-    return np.repeat(dom, BUCKET_PORTS), port, index
+    dom = np.repeat(dom, BUCKET_PORTS)
+    valid = port < state.tables.domain_stats["valid_peak"][dom]
+    return dom[valid], port[valid], index[valid]
 
 
-def _bits(state: State, dom: Array, port: Array) -> tuple[Array, Array]:
-    """Return the pending and mask bits of ports of living domains, else False."""
-    words = state.tables.shared[port >> 6, dom]
-    shift = (port & 63).astype(np.uint64)
+def _outstanding(state: State, dom: Array, port: Array) -> Array:
+    """Return how many pending bits ports have: the 2-level one, and under FIFO the word's too."""
     alive = state.tables.domains["alive"][dom] != 0
-    one = np.uint64(1)
-    return (
-        alive & ((words["pending"] >> shift & one) != 0),
-        alive & ((words["mask"] >> shift & one) != 0),
-    )
+    fifo = state.tables.domains["fifo"][dom] != 0
+    shared, _ = state.shared_bits(dom, port)
+    present, _ = state.bits(dom, port)
+    bits: Array = (alive & shared).astype(np.int64) + (alive & fifo & present)
+    return bits
 
 
 def _open_channels(state: State) -> tuple[Array, Array]:
@@ -376,7 +382,8 @@ def _through_open_channels(state: State) -> tuple[Array, Array, Array, Array]:
     near, far = _open_channels(state)
     stats, rare = state.tables.port_notified[far], state.tables.port_rare[far]
     coalesced = stats["coalesced"] - rare["coalesced_before"]
-    return near, far, stats["set"] - rare["set_before"] + coalesced, coalesced
+    lost = rare["saved"] + rare["no_control_block"] - rare["lost_before"]
+    return near, far, stats["set"] - rare["set_before"] + coalesced + lost, coalesced
 
 
 def _sends(state: State) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.dtypes import XEN_HERE
-from evtsim.kernels import due, ports, two_level
+from evtsim.kernels import due, fifo, pool, port_ops, ports
 from evtsim.kernels import vcpu as _vcpu
 
 block = _vcpu.block
@@ -54,19 +54,19 @@ def raise_pirq(tables, dom, pirq):
 @hot
 def mask(tables, dom, port):
     """Set a mask bit as the guest does: whether the port is valid or not."""
-    if not two_level.in_reach(tables, dom, port):
+    if not port_ops.in_reach(tables, dom, port):
         return -EINVAL
-    due.cancel_eoi(tables, two_level.pool_index(tables, dom, port))
-    two_level.set_mask(tables, dom, port)
+    due.cancel_eoi(tables, pool.pool_index(tables, dom, port))
+    port_ops.set_mask(tables, dom, port)
     return 0
 
 
 @kernel
 def clear_pending(tables, dom, port):
     """Clear a pending bit as the guest does: whether the port is valid or not."""
-    if not two_level.in_reach(tables, dom, port):
+    if not port_ops.in_reach(tables, dom, port):
         return -EINVAL
-    two_level.clear_pending(tables, dom, port)
+    port_ops.clear_pending(tables, dom, port)
     return 0
 
 
@@ -82,9 +82,9 @@ def poll(tables, dom, vcpu, port):
     if v["upcall_pending"] and not v["upcall_mask"]:
         tables.result[0]["port"] = 1
         return 0
-    if not two_level.in_reach(tables, dom, port):
+    if not port_ops.can_be_polled(tables, dom, port):
         return -EINVAL
-    if two_level.is_pending(tables, dom, port):
+    if port_ops.is_pending(tables, dom, port):
         tables.result[0]["port"] = 1
         return 0
     block(tables, dom, row, port)
@@ -129,9 +129,9 @@ def notify_xen(tables, dom, port):
     """notify_via_xen_event_channel: the peer, always a port of a guest's, is notified."""
     if not ports.is_xen(tables, dom, port):
         return -EINVAL
-    p = tables.ports[ports.pool_index(tables, dom, port)]
+    p = tables.ports[pool.pool_index(tables, dom, port)]
     if p["state"] == INTERDOMAIN:
-        tables.result[0]["effects"] = two_level.set_pending(
+        tables.result[0]["effects"] = port_ops.set_pending(
             tables,
             np.int64(p["remote_dom"]),
             np.int64(p["peer_vcpu"]),
@@ -147,9 +147,14 @@ def destroy_domain(tables, dom):
     """evtchn_destroy: everything closes; peers wait for a domain that is gone."""
     due.forget_all(tables, dom)
     domain = tables.domains[dom]
-    for port in range(np.int64(domain["nr_ports"])):
-        if tables.ports[ports.pool_index(tables, dom, port)]["state"] > RESERVED:
+    last = np.int64(domain["nr_ports"]) - 1
+    for n in range(last + 1):
+        port = last - n  # from the highest down, as later versions of Xen do; none tells
+        if tables.ports[pool.pool_index(tables, dom, port)]["state"] > RESERVED:
             ports.close_port(tables, dom, port)
+    if tables.modern is not None:
+        fifo.leave(tables, dom)
+        ports.clear_all_pending(tables, dom)
     domain["nr_ports"] = 0
     domain["alive"] = 0
     return 0
@@ -175,5 +180,5 @@ def create_domain(tables, dom):
     tables.pirqs[pirqs : pirqs + domain["nr_pirqs"]] = 0
     domain["alive"] = 1
     domain["free_hint"] = 0
-    tables.ports[ports.pool_index(tables, dom, ports.add_bucket(tables, dom))]["state"] = RESERVED
+    tables.ports[pool.pool_index(tables, dom, ports.add_bucket(tables, dom))]["state"] = RESERVED
     return 0

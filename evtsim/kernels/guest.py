@@ -10,7 +10,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.dtypes import NEVER
-from evtsim.kernels import due, stats, two_level
+from evtsim.kernels import due, fifo, pool, port_ops, stats, two_level
 from evtsim.kernels.bits import ONE, ZERO, bit, trailing_zeros
 
 TIMER = int(abi.Virq.TIMER)
@@ -79,8 +79,7 @@ def due_on(tables, row):
 def end_of_interrupt(tables, dom, index):
     """Unmask a port that waited for it, as the hypercall does (xen_irq_lateeoi)."""
     due.remove_eoi(tables, index)
-    vcpu = np.int64(tables.ports[index]["notify_vcpu"])
-    two_level.unmask(tables, dom, vcpu, np.int64(tables.eois[index]["port"]))
+    port_ops.unmask(tables, dom, np.int64(tables.eois[index]["port"]), index)
 
 
 @kernel
@@ -120,12 +119,12 @@ def deliver(tables, dom, row, port):
     g = tables.guest_vcpus[row]
     g["batch"] += 1
     g["due"] = due.later(tables.host[0]["now"], due.handling_time(tables, dom, row))
-    index = two_level.pool_index(tables, dom, port)
-    two_level.take(tables, dom, row, port, index)
+    index = pool.pool_index(tables, dom, port)
+    port_ops.take(tables, dom, row, port, index)
     stats.on_batch(tables, row, 1, np.int64(g["batch"]))
     config = due.config_of(tables, dom)
     if config["late"]:
-        two_level.set_mask(tables, dom, port)
+        port_ops.set_mask(tables, dom, port)
         due.add_eoi(tables, dom, row, index, port, due.later(g["due"], config["eoi_ns"]))
 
 
@@ -134,6 +133,8 @@ def next_event(tables, dom, row):
     """Return the port whose handling starts now, or -1 where the round ends."""
     g = tables.guest_vcpus[row]
     v = tables.vcpus[row]
+    if tables.modern is not None and tables.domains[dom]["fifo"]:
+        return next_queued(tables, dom, row)
     if g["stage"] == ROUND:
         v["upcall_pending"] = 0
         g["stage"] = SELECT
@@ -144,6 +145,43 @@ def next_event(tables, dom, row):
     if g["stage"] == SELECT:
         begin_scan(tables, dom, row)
     return scan(tables, dom, row)
+
+
+@hot
+def next_queued(tables, dom, row):
+    """Return the same under the FIFO ABI: priorities are looked at anew after every event."""
+    g = tables.guest_vcpus[row]
+    if g["stage"] == ROUND:
+        tables.vcpus[row]["upcall_pending"] = 0
+        if not tables.vcpu_fifo[row]["control"]:
+            return -1
+    # The selector holds the ready priorities.
+    ready = g["selector"] if g["stage"] == SCAN else ZERO
+    g["stage"] = SCAN
+    while True:
+        ready |= fifo.take_ready(tables, row)
+        if not ready:
+            return -1
+        port, ready = fifo.next_event(tables, dom, row, ready)
+        if port >= 0:
+            g["selector"] = ready
+            return port
+
+
+@kernel
+def on_abi_switch(tables, dom):
+    """Let running handlers end their round: what they took is of the other ABI."""
+    if tables.guest is None:
+        return
+    domain = tables.domains[dom]
+    first = np.int64(domain["first_vcpu"])
+    for row in range(first, first + domain["nr_vcpus"]):
+        g = tables.guest_vcpus[row]
+        if g["stage"] == SCAN or g["stage"] == SELECT:
+            g["stage"] = SCAN
+            g["selector"] = ZERO
+            g["waiting"] = ZERO
+            g["in_word"] = 0
 
 
 @hot
@@ -201,7 +239,7 @@ def scan(tables, dom, row):
             break
         ahead = selector & (ALL << np.uint64(word))
         if not ahead:
-            word = 0
+            word = np.int64(0)
             first_turn = False
             continue
         word = trailing_zeros(ahead)
@@ -222,7 +260,7 @@ def is_ready(tables, dom, row, port):
     domain = tables.domains[dom]
     if domain["nr_vcpus"] == 1:
         return True
-    vcpu = tables.ports[np.uint64(two_level.pool_index(tables, dom, port))]["notify_vcpu"]
+    vcpu = tables.ports[np.uint64(pool.pool_index(tables, dom, port))]["notify_vcpu"]
     return row == np.int64(domain["first_vcpu"]) + vcpu
 
 

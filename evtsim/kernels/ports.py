@@ -9,12 +9,13 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
-from evtsim.dtypes import XEN_HERE, XEN_PEER
-from evtsim.kernels import due, guest, stats, two_level
+from evtsim.dtypes import VIRQ_GLOBAL, VIRQ_VCPU, XEN_HERE, XEN_PEER
+from evtsim.kernels import due, fifo, guest, pool, port_ops, stats, two_level
 
-pool_index = two_level.pool_index
-set_pending = two_level.set_pending
-clear_pending = two_level.clear_pending
+pool_index = pool.pool_index
+is_valid = pool.is_valid
+set_pending = port_ops.set_pending
+clear_pending = port_ops.clear_pending
 
 FREE = int(abi.PortState.FREE)
 RESERVED = int(abi.PortState.RESERVED)
@@ -34,9 +35,12 @@ STATUS_IPI = int(abi.Status.IPI)
 DROPPED = int(abi.Effect.DROPPED)
 XEN = int(abi.Effect.XEN)
 
+DEFAULT_PRIORITY = abi.FIFO_DEFAULT_PRIORITY
+
 EPERM = int(abi.Errno.EPERM)
 ENOENT = int(abi.Errno.ENOENT)
 ESRCH = int(abi.Errno.ESRCH)
+EBUSY = int(abi.Errno.EBUSY)
 EEXIST = int(abi.Errno.EEXIST)
 EINVAL = int(abi.Errno.EINVAL)
 ENOSPC = int(abi.Errno.ENOSPC)
@@ -47,12 +51,6 @@ NR_VIRQS = abi.NR_VIRQS
 
 
 # Looking up --------------------------------------------------------------------------------------
-
-
-@hot
-def is_valid(tables, dom, port):
-    """Tell whether the port's bucket exists (port_is_valid)."""
-    return port < tables.domains[dom]["nr_ports"]
 
 
 @kernel
@@ -71,45 +69,74 @@ def is_alive(tables, dom):
 
 @kernel
 def find_target(tables, dom, named):
-    """Return the domain that a caller names and may act on, or -ESRCH, -EPERM.
+    """Return the domain that a caller names, or -ESRCH; in xen-4.0 -EPERM if it may not.
 
-    Only DOMID_SELF is oneself: by its own number an unprivileged caller is refused.
+    There, only DOMID_SELF is oneself: by its own number an unprivileged caller is refused.
     """
     if named == DOMID_SELF:
         return dom
     if not is_alive(tables, named):
         return -ESRCH
-    if not tables.domains[dom]["privileged"]:
-        return -EPERM
+    if tables.modern is None:
+        if not tables.domains[dom]["privileged"]:
+            return -EPERM
     return named
+
+
+@kernel
+def may_not_act(tables, dom, target):
+    """Tell whether xen-4.23, which asks later, keeps the caller from acting on a domain."""
+    if tables.modern is None:
+        return False
+    return target != dom and not tables.domains[dom]["privileged"]
 
 
 @kernel
 def add_bucket(tables, dom):
     """Make a domain's next bucket of ports valid, all FREE; the first of them."""
     domain = tables.domains[dom]
+    host = tables.host[0]
     first = np.int64(domain["nr_ports"])
-    bucket = np.int64(tables.buckets[first >> 7, dom])
-    if bucket == 0:
-        bucket = np.int64(tables.host[0]["buckets_used"])
-        tables.host[0]["buckets_used"] += 1
-        tables.buckets[first >> 7, dom] = bucket
-    for index in range(bucket << 7, (bucket + 1) << 7):
+    if tables.buckets[first >> 7, dom] == 0:
+        tables.buckets[first >> 7, dom] = host["buckets_used"]
+        host["buckets_used"] += 1
+    start = pool_index(tables, dom, first)
+    for index in range(start, start + host["bucket_ports"]):
         clear_port(tables, index)
-    domain["nr_ports"] = first + 128
+        if tables.modern is not None:
+            forget_fifo(tables, index)
+    domain["nr_ports"] = first + host["bucket_ports"]
+    host["most_ports"] = max(host["most_ports"], np.int64(domain["nr_ports"]))
+    stats.on_valid(tables, dom)
     return first
+
+
+@kernel
+def forget_fifo(tables, index):
+    """Forget what the FIFO ABI kept of an earlier domain's port."""
+    p = tables.port_fifo[index]
+    p["last_vcpu"] = 0
+    p["last_priority"] = 0
+    p["priority"] = 0
+    p["saved_pending"] = 0
 
 
 @kernel
 def get_free_port(tables, dom):
     """Return the lowest FREE port, from a new bucket if need be, or -ENOSPC (get_free_port)."""
     domain = tables.domains[dom]
-    for port in range(np.int64(domain["free_hint"]), np.int64(domain["nr_ports"])):
+    limit = np.int64(domain["max_ports"])
+    first_free = np.int64(-1)
+    for port in range(np.int64(domain["free_hint"]), min(np.int64(domain["nr_ports"]), limit)):
         if tables.ports[pool_index(tables, dom, port)]["state"] == FREE:
-            domain["free_hint"] = port
-            return port
-    domain["free_hint"] = domain["nr_ports"]
-    if domain["nr_ports"] >= domain["max_ports"]:
+            if first_free < 0:
+                first_free = np.int64(port)
+                domain["free_hint"] = port
+            if not port_ops.is_busy(tables, dom, port):
+                return port
+    if first_free < 0:
+        domain["free_hint"] = min(np.int64(domain["nr_ports"]), limit)
+    if domain["nr_ports"] >= limit:
         return -ENOSPC
     return add_bucket(tables, dom)
 
@@ -118,7 +145,7 @@ def get_free_port(tables, dom):
 def virq_row(tables, dom, virq, vcpu):
     """Return the row of the VIRQ map that holds this VIRQ: the vcpu's own, or vcpu 0's."""
     first = np.int64(tables.domains[dom]["first_vcpu"])
-    return first + vcpu if tables.vcpu_virqs[virq] else first
+    return first + vcpu if tables.virq_kinds[virq] == VIRQ_VCPU else first
 
 
 # Changing one port -------------------------------------------------------------------------------
@@ -143,6 +170,16 @@ def give(tables, dom, port):
     tables.result[0]["port"] = port
     stats.on_occupied(tables, dom)
     return pool_index(tables, dom, port)
+
+
+@kernel
+def give_to_guest(tables, dom, port):
+    """Hand a FREE port to a guest: under the FIFO ABI its priority is the default."""
+    index = give(tables, dom, port)
+    if tables.modern is not None:
+        if tables.domains[dom]["fifo"]:
+            tables.port_fifo[index]["priority"] = DEFAULT_PRIORITY
+    return index
 
 
 @kernel
@@ -178,6 +215,7 @@ def close_port(tables, dom, port):
     index = pool_index(tables, dom, port)
     guest.before_close(tables, dom, index)
     p = tables.ports[index]
+    usable = not p["xen"] & XEN_HERE
     if p["state"] == VIRQ:
         forget_virq(tables, dom, port)
     elif p["state"] == PIRQ:
@@ -194,7 +232,8 @@ def close_port(tables, dom, port):
         peer["remote_port"] = 0
         peer["peer_vcpu"] = 0
         peer["xen"] &= XEN_HERE
-    clear_pending(tables, dom, port)
+    if tables.modern is None or usable:
+        clear_pending(tables, dom, port)
     clear_port(tables, index)
     stats.on_freed(tables, dom)
     domain = tables.domains[dom]
@@ -224,7 +263,9 @@ def alloc_unbound(tables, dom, named, remote_dom):
     port = get_free_port(tables, target)
     if port < 0:
         return port
-    p = tables.ports[give(tables, target, port)]
+    if may_not_act(tables, dom, target):
+        return -EPERM
+    p = tables.ports[give_to_guest(tables, target, port)]
     remote = remote_dom & DOMID_MASK
     p["state"] = UNBOUND
     p["remote_dom"] = dom if remote == DOMID_SELF else remote
@@ -247,7 +288,7 @@ def bind_interdomain(tables, dom, named, remote_port):
     peer = pool_index(tables, remote_dom, remote_port)
     if tables.ports[peer]["state"] != UNBOUND or tables.ports[peer]["remote_dom"] != dom:
         return -EINVAL
-    index = give(tables, dom, port)
+    index = give_to_guest(tables, dom, port)
     connect(tables, index, peer, remote_dom, remote_port)
     connect(tables, peer, index, dom, port)
     notify(tables, dom, port)
@@ -261,17 +302,20 @@ def bind_virq(tables, dom, virq, vcpu):
     """evtchn_bind_virq: the range of a global VIRQ's vcpu is looked at before it exists."""
     if virq >= NR_VIRQS:
         return -EINVAL
-    if vcpu != 0 and not tables.vcpu_virqs[virq]:
+    kind = tables.virq_kinds[virq]
+    if vcpu != 0 and kind != VIRQ_VCPU:
         return -EINVAL
     if vcpu >= tables.domains[dom]["nr_vcpus"]:
         return -ENOENT
+    if kind == VIRQ_GLOBAL and dom != 0:
+        return -EBUSY
     row = virq_row(tables, dom, virq, vcpu)
     if tables.virqs[virq, row]:
         return -EEXIST
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    p = tables.ports[give(tables, dom, port)]
+    p = tables.ports[give_to_guest(tables, dom, port)]
     p["state"] = VIRQ
     p["notify_vcpu"] = vcpu
     p["remote_port"] = virq
@@ -293,7 +337,7 @@ def bind_pirq(tables, dom, pirq):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    p = tables.ports[give(tables, dom, port)]
+    p = tables.ports[give_to_guest(tables, dom, port)]
     p["state"] = PIRQ
     p["remote_port"] = pirq
     tables.pirqs[row] = port
@@ -308,7 +352,7 @@ def bind_ipi(tables, dom, vcpu):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    index = give(tables, dom, port)
+    index = give_to_guest(tables, dom, port)
     stats.begin_channel(tables, index)
     p = tables.ports[index]
     p["state"] = IPI
@@ -365,6 +409,8 @@ def status(tables, dom, named, port):
         return target
     if not is_valid(tables, target, port):
         return -EINVAL
+    if may_not_act(tables, dom, target):
+        return -EPERM
     p = tables.ports[pool_index(tables, target, port)]
     code = STATUS_CLOSED
     if p["state"] == UNBOUND:
@@ -396,7 +442,7 @@ def bind_vcpu(tables, dom, port, vcpu):
     if p["xen"] & XEN_HERE:
         return -EINVAL
     if p["state"] == VIRQ:
-        if tables.vcpu_virqs[p["remote_port"]]:
+        if tables.virq_kinds[p["remote_port"]] == VIRQ_VCPU:
             return -EINVAL
     elif p["state"] != UNBOUND and p["state"] != INTERDOMAIN and p["state"] != PIRQ:
         return -EINVAL
@@ -413,7 +459,7 @@ def unmask(tables, dom, port):
         return -EINVAL
     index = pool_index(tables, dom, port)
     due.cancel_eoi(tables, index)
-    return two_level.unmask(tables, dom, np.int64(tables.ports[index]["notify_vcpu"]), port)
+    return port_ops.unmask(tables, dom, port, index)
 
 
 @kernel
@@ -422,6 +468,40 @@ def reset(tables, dom, named):
     target = find_target(tables, dom, named & DOMID_MASK)
     if target < 0:
         return target
+    if may_not_act(tables, dom, target):
+        return -EPERM
     for port in range(np.int64(tables.domains[target]["nr_ports"])):
         close(tables, target, port)
+    if tables.modern is not None:
+        if tables.domains[target]["fifo"]:
+            fifo.leave(tables, target)
+            guest.on_abi_switch(tables, target)
+            stats.on_bits_back(tables, target)
     return 0
+
+
+@kernel
+def reset_cont(tables, dom, named):
+    """evtchn_reset going on: nobody but Xen may ask for that."""
+    target = find_target(tables, dom, named & DOMID_MASK)
+    if target < 0:
+        return target
+    return -EPERM if may_not_act(tables, dom, target) else -EBUSY
+
+
+@kernel
+def init_control(tables, dom, vcpu, offset):
+    """evtchn_fifo_init_control, and what running handlers make of it."""
+    switches = not tables.domains[dom]["fifo"]
+    rc = fifo.init_control(tables, dom, vcpu, offset)
+    if rc == 0 and switches:
+        guest.on_abi_switch(tables, dom)
+    return rc
+
+
+@kernel
+def clear_all_pending(tables, dom):
+    """Count as cleared what is still pending in a domain that ends: ports that Xen had freed."""
+    for port in range(np.int64(tables.domains[dom]["nr_ports"])):
+        if two_level.in_reach(tables, dom, port):
+            two_level.clear_pending(tables, dom, port)

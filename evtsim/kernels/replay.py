@@ -8,8 +8,8 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import entry, hot, kernel
-from evtsim.dtypes import EDGES_SPARE, TALLY_OPS
-from evtsim.kernels import around, guest, ports, stats, two_level
+from evtsim.dtypes import TALLY_OPS
+from evtsim.kernels import around, fifo, guest, port_ops, ports, stats, two_level
 from evtsim.kernels.bits import prefetch
 
 # Operations by name, as numba wants constants.
@@ -24,6 +24,10 @@ BIND_IPI = int(abi.Op.BIND_IPI)
 BIND_VCPU = int(abi.Op.BIND_VCPU)
 UNMASK = int(abi.Op.UNMASK)
 RESET = int(abi.Op.RESET)
+INIT_CONTROL = int(abi.Op.INIT_CONTROL)
+EXPAND_ARRAY = int(abi.Op.EXPAND_ARRAY)
+SET_PRIORITY = int(abi.Op.SET_PRIORITY)
+RESET_CONT = int(abi.Op.RESET_CONT)
 RAISE_VIRQ = int(abi.Op.RAISE_VIRQ)
 RAISE_PIRQ = int(abi.Op.RAISE_PIRQ)
 MASK = int(abi.Op.MASK)
@@ -90,6 +94,12 @@ def look_ahead(tables, trace, record, stop):
 
 
 @hot
+def last_hypercall(tables):
+    """Return the highest number of a hypercall that the profile knows."""
+    return RESET if tables.modern is None else RESET_CONT
+
+
+@hot
 def may_start(tables, dom, vcpu, op, flags):
     """Return what is checked in front of every operation: 0 or a negative errno."""
     if dom >= len(tables.domains):
@@ -103,7 +113,7 @@ def may_start(tables, dom, vcpu, op, flags):
         return -ESRCH
     if vcpu >= domain["nr_vcpus"]:
         return -ENOENT
-    if op > CREATE_DOMAIN or (RESET < op < FIRST_NON_HYPERCALL):
+    if op > CREATE_DOMAIN or last_hypercall(tables) < op < FIRST_NON_HYPERCALL:
         return -ENOSYS
     if op < FIRST_NON_HYPERCALL and flags & FAULT_IN:
         return -EFAULT
@@ -129,7 +139,7 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
     if op == MASK:
         return around.mask(tables, dom, arg0)
     if op == UPCALL:
-        tables.result[0]["port"] = two_level.upcall(tables, dom, vcpu)
+        tables.result[0]["port"] = port_ops.upcall(tables, dom, vcpu)
         return 0
     if op == BIND_INTERDOMAIN:
         return ports.bind_interdomain(tables, dom, arg0, arg1)
@@ -149,6 +159,15 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
         return ports.bind_vcpu(tables, dom, arg0, arg1)
     if op == RESET:
         return ports.reset(tables, dom, arg0)
+    if tables.modern is not None:
+        if op == INIT_CONTROL:
+            return ports.init_control(tables, dom, arg0, arg1)
+        if op == EXPAND_ARRAY:
+            return fifo.expand_array(tables, dom)
+        if op == SET_PRIORITY:
+            return fifo.set_priority(tables, dom, arg0, arg1)
+        if op == RESET_CONT:
+            return ports.reset_cont(tables, dom, arg0)
     if op == RAISE_VIRQ:
         return around.raise_virq(tables, dom, arg0, arg1)
     if op == RAISE_PIRQ:
@@ -173,18 +192,24 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
 @kernel
 def gives_result(op):
     """Tell whether a hypercall copies a result out, so that FAULT_OUT can hit it."""
-    return op <= BIND_PIRQ or op == STATUS or op == ALLOC_UNBOUND or op == BIND_IPI
+    if op <= BIND_PIRQ or op == STATUS or op == ALLOC_UNBOUND or op == BIND_IPI:
+        return True
+    return op == INIT_CONTROL
 
 
 @kernel
 def has_room(tables):
-    """Tell whether any operation may start: with a bucket to spare, and edges."""
+    """Tell whether any operation may start: with a bucket and a page to spare, and edges."""
     host = tables.host[0]
     if host["buckets_used"] << 7 == len(tables.ports):
         return False
+    if tables.modern is not None:
+        if host["pages_used"] << 10 == len(tables.event_words):
+            return False
     if tables.level is None or host["level"] != stats.PORT_LEVEL:
         return True
-    return len(tables.edges) - host["edges_used"] >= EDGES_SPARE
+    # One operation may book both directions of every port of a domain.
+    return len(tables.edges) - host["edges_used"] >= 2 * host["most_ports"]
 
 
 @kernel
@@ -241,7 +266,7 @@ def apply_quickly(tables, trace, outcome, i):
         answer = ports.send(tables, dom, np.int64(trace.arg0[i]))
     elif op == UPCALL:
         answer = 0
-        outcome.port[i] = two_level.upcall(tables, dom, np.int64(trace.vcpu[i]))
+        outcome.port[i] = port_ops.upcall(tables, dom, np.int64(trace.vcpu[i]))
     elif op == MASK:
         answer = around.mask(tables, dom, np.int64(trace.arg0[i]))
     elif op == UNMASK:

@@ -10,8 +10,9 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
-from evtsim.dtypes import DELIVERIES_SPARE, TIMELINE_BINS, XEN_HERE
-from evtsim.kernels.bits import leading_zeros
+from evtsim.dtypes import TIMELINE_BINS, XEN_HERE
+from evtsim.kernels import pool
+from evtsim.kernels.bits import bit, leading_zeros
 
 PORT_LEVEL = 2
 
@@ -176,15 +177,16 @@ def on_coalesced(tables, dom, index, state):
 
 
 @hot
-def on_set(tables, dom, index, state, masked):
-    """Count a notification that set the bit of a port in a state."""
+def on_set(tables, dom, index, state, masked, priority):
+    """Count a notification that set the bit of a port in a state; priority is -1 if it has none."""
     if tables.level is None:
         return
     host = tables.host[0]
     kind = channel_type(state)
+    row = kind + 4 * (priority + 1)
     tables.since[np.uint64(index)] = host["now"]
-    if tables.set_type[np.uint64(index)] != kind:
-        tables.set_type[np.uint64(index)] = kind
+    if tables.set_type[np.uint64(index)] != row:
+        tables.set_type[np.uint64(index)] = row
     tables.types[kind]["set"] += 1
     now = bin_now(tables, dom)
     now["set"] += 1
@@ -267,8 +269,10 @@ def log(tables, dom, row, port_number, index):
 @hot
 def has_log_room(tables):
     """Tell whether the log has room for what a record may deliver."""
+    host = tables.host[0]
+    # Two domains may catch up, each with all of its ports.
     return len(tables.deliveries) == 1 or (
-        len(tables.deliveries) - tables.host[0]["logged"] >= DELIVERIES_SPARE
+        len(tables.deliveries) - host["logged"] >= 2 * host["most_ports"]
     )
 
 
@@ -307,6 +311,56 @@ def on_unmasked(tables, index):
 
 
 @kernel
+def on_valid(tables, dom):
+    """Note how many ports of a domain are valid."""
+    if tables.level is not None:
+        domain = tables.domain_stats[dom]
+        domain["valid_peak"] = max(domain["valid_peak"], np.int64(tables.domains[dom]["nr_ports"]))
+
+
+@kernel
+def on_bits_put_away(tables, dom):
+    """Stop the clocks of 2-level bits that are pending when a domain leaves that ABI."""
+    if tables.level is None:
+        return
+    now = tables.host[0]["now"]
+    for port in range(pending_ports(tables, dom)):
+        word = tables.shared[port >> 6, dom]
+        if not word["pending"] & bit(port & 63):
+            continue
+        index = pool.pool_index(tables, dom, port)
+        tables.port_fifo[index]["type_2l"] = tables.set_type[index]
+        if tables.host[0]["level"] == PORT_LEVEL:
+            rare = tables.port_rare[index]
+            rare["cleared_ns"] += now - tables.since[index]
+            if word["mask"] & bit(port & 63):
+                rare["masked_ns"] += now - rare["masked_since"]
+
+
+@kernel
+def on_bits_back(tables, dom):
+    """Start them again: 2-level bits that were left over are pending from now on."""
+    if tables.level is None:
+        return
+    now = tables.host[0]["now"]
+    for port in range(pending_ports(tables, dom)):
+        if tables.shared[port >> 6, dom]["pending"] & bit(port & 63):
+            index = pool.pool_index(tables, dom, port)
+            tables.since[index] = now
+            tables.set_type[index] = tables.port_fifo[index]["type_2l"]
+            if tables.host[0]["level"] == PORT_LEVEL:
+                tables.port_rare[index]["masked_since"] = now
+
+
+@kernel
+def pending_ports(tables, dom):
+    """Return below which number ports have bits in the 2-level bitmaps."""
+    domain = tables.domains[dom]
+    limit = np.int64(1) << (2 * np.int64(domain["word_shift"]))
+    return min(np.int64(domain["nr_ports"]), limit)
+
+
+@kernel
 def on_occupied(tables, dom):
     """Count a port in use."""
     if tables.level is not None:
@@ -322,6 +376,12 @@ def on_freed(tables, dom):
         tables.domain_stats[dom]["in_use"] -= 1
 
 
+@hot
+def lost(rare):
+    """Return how many notifications of a port reached no event word."""
+    return rare["saved"] + rare["no_control_block"]
+
+
 @kernel
 def begin_channel(tables, peer):
     """Let sends to a port count from here on."""
@@ -329,6 +389,7 @@ def begin_channel(tables, peer):
         rare = tables.port_rare[peer]
         rare["set_before"] = tables.port_notified[peer]["set"]
         rare["coalesced_before"] = tables.port_notified[peer]["coalesced"]
+        rare["lost_before"] = lost(rare)
 
 
 @kernel
@@ -341,7 +402,7 @@ def settle(tables, dom, index, target, peer):
         return
     counts, rare = tables.port_notified[peer], tables.port_rare[peer]
     coalesced = counts["coalesced"] - rare["coalesced_before"]
-    raised = counts["set"] - rare["set_before"] + coalesced
+    raised = counts["set"] - rare["set_before"] + coalesced + lost(rare) - rare["lost_before"]
     if raised == 0:
         return
     if not tables.ports[index]["xen"] & XEN_HERE:
@@ -353,6 +414,40 @@ def settle(tables, dom, index, target, peer):
     edge["raised"] = raised
     edge["coalesced"] = coalesced
     begin_channel(tables, peer)
+
+
+@kernel
+def begin_repeat(tables, index):
+    """Begin to notify a port for what was saved: that is no sender's doing."""
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        rare = tables.port_rare[index]
+        rare["set_before"] -= tables.port_notified[index]["set"]
+        rare["coalesced_before"] -= tables.port_notified[index]["coalesced"]
+        rare["lost_before"] -= lost(rare)
+
+
+@kernel
+def end_repeat(tables, index):
+    """End that."""
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        rare = tables.port_rare[index]
+        rare["set_before"] += tables.port_notified[index]["set"]
+        rare["coalesced_before"] += tables.port_notified[index]["coalesced"]
+        rare["lost_before"] += lost(rare)
+
+
+@kernel
+def on_saved(tables, index):
+    """Count a notification that found no event word."""
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        tables.port_rare[index]["saved"] += 1
+
+
+@kernel
+def on_no_control_block(tables, index):
+    """Count a notification that was lost on a vcpu without control block."""
+    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+        tables.port_rare[index]["no_control_block"] += 1
 
 
 @hot

@@ -8,10 +8,11 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, kernel
-from evtsim.kernels import stats
+from evtsim.kernels import pool, stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, prefetch, trailing_zeros
 
+pool_index = pool.pool_index
 mark_pending = _vcpu.mark_pending
 wake_pollers = _vcpu.wake_pollers
 
@@ -20,12 +21,6 @@ COALESCED = int(abi.Effect.COALESCED)
 MASKED = int(abi.Effect.MASKED)
 SELECTED = int(abi.Effect.SELECTED)
 EINVAL = int(abi.Errno.EINVAL)
-
-
-@hot
-def pool_index(tables, dom, port):
-    """Return where in the pool a port below the ABI's limit lies."""
-    return (np.int64(tables.buckets[port >> 7, dom]) << 7) + (port & 127)
 
 
 @hot
@@ -49,7 +44,7 @@ def set_pending(tables, dom, vcpu, port, index, state):
     word["pending"] |= flag
     domain = tables.domains[dom]
     effects = SET
-    stats.on_set(tables, dom, index, state, (word["mask"] & flag) != ZERO)
+    stats.on_set(tables, dom, index, state, (word["mask"] & flag) != ZERO, -1)
     if word["mask"] & flag:
         effects |= MASKED
     else:
@@ -110,7 +105,7 @@ def unmask(tables, dom, vcpu, port):
 @hot
 def in_reach(tables, dom, port):
     """Tell whether the guest's bitmaps have a bit for the port, valid or not."""
-    return port < tables.domains[dom]["max_ports"]
+    return port >> (2 * np.int64(tables.domains[dom]["word_shift"])) == 0
 
 
 @hot
@@ -167,12 +162,9 @@ def is_ready(tables, dom, port):
 
 
 @hot
-def take(tables, dom, row, port, index):
-    """Deliver one event: its handling begins."""
+def take(tables, dom, port):
+    """Clear the pending bit of an event whose handling begins."""
     tables.shared[port >> 6, dom]["pending"] &= ~bit(port & 63)
-    tables.host[0]["delivered"] += 1
-    stats.on_taken(tables, dom, 1)
-    stats.on_delivered(tables, dom, row, port, index)
 
 
 @hot
@@ -209,19 +201,9 @@ def look_ahead(tables, dom, vcpu):
 
 
 @hot
-def upcall(tables, dom, vcpu):
-    """Run the guest's handler on a vcpu: words by the selector, low to high; the number delivered.
-
-    Does nothing with upcalls masked or none pending, or where a guest handles its events itself.
-    """
-    domain = tables.domains[dom]
-    row = np.int64(domain["first_vcpu"]) + vcpu
+def upcall(tables, dom, row, vcpu):
+    """Deliver what a vcpu's selector points to: words low to high; how much."""
     v = tables.vcpus[row]
-    if tables.guest is not None or v["upcall_mask"] or not v["upcall_pending"]:
-        stats.on_ignored_upcall(tables, row)
-        return 0
-    v["upcall_pending"] = 0
-    stats.begin_upcall(tables, row)
     selector = v["pending_sel"]
     v["pending_sel"] = ZERO
     delivered = 0
@@ -234,7 +216,4 @@ def upcall(tables, dom, vcpu):
         delivered += count_ones(taken)
         if tables.level is not None:
             count_delivered(tables, dom, row, first, taken)
-    tables.host[0]["delivered"] += delivered
-    stats.on_batch(tables, row, delivered, delivered)
-    stats.end_upcall(tables, row, delivered)
     return delivered
