@@ -23,7 +23,8 @@ import llvmlite
 import numba
 import numpy as np
 import platformdirs
-from numba.core import event
+from numba.core import event, types
+from numba.extending import overload
 
 PACKAGE = Path(__file__).parent
 SOURCES = (
@@ -31,6 +32,7 @@ SOURCES = (
     *("kernels/*.py", "**/_kernels.py", "**/_kernels/*.py"),
 )
 OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+BORROWING = {**OPTIONS, "no_cpython_wrapper": True, "_nrt": False}
 FLAGS = ("BOUNDSCHECK", "DISABLE_JIT", "OPT", "CPU_NAME", "CPU_FEATURES", "DEBUGINFO_DEFAULT")
 
 
@@ -76,7 +78,7 @@ def kernel(function: Any) -> Any:
 
     It cannot be called from Python: the code for that would be half of the compile time.
     """
-    return numba.njit(**OPTIONS, no_cpython_wrapper=True, _nrt=False)(function)
+    return numba.njit(**BORROWING)(function)
 
 
 def hot(function: Any) -> Any:
@@ -85,7 +87,42 @@ def hot(function: Any) -> Any:
     For what most records pass through. A call would copy every array of the tables, and
     reference counts are only dropped within one function: together some 100 ns.
     """
-    return numba.njit(**OPTIONS, no_cpython_wrapper=True, _nrt=False, forceinline=True)(function)
+    return numba.njit(**BORROWING, forceinline=True)(function)
+
+
+def kernel_if(*marks: str, otherwise: Any = None) -> Any:
+    """Compile as `kernel` does, but only where tables have all of these marks.
+
+    Elsewhere the function does nothing and returns `otherwise`, and neither it nor what it calls
+    is compiled: a replay without a guest does not pay for one, not even the first time.
+    """
+    return _where(marks, otherwise, BORROWING)
+
+
+def hot_if(*marks: str, otherwise: Any = None) -> Any:
+    """Compile as `hot` does, but only where tables have all of these marks; see `kernel_if`."""
+    return _where(marks, otherwise, {**BORROWING, "forceinline": True})
+
+
+def _where(marks: tuple[str, ...], otherwise: Any, options: dict[str, Any]) -> Any:
+    def nothing(*_: Any) -> Any:
+        return otherwise
+
+    def decorate(function: Any) -> Any:
+        @functools.wraps(function)
+        def uncompiled(*_: Any) -> Any:
+            raise NotImplementedError(f"{function.__name__} is for other kernels to call")
+
+        # numba asks this for an implementation once it knows the types.
+        def choose(tables: Any, *_: Any) -> Any:
+            kinds = dict(zip(tables.fields, tables.types, strict=True))
+            absent = any(kinds[mark] == types.none for mark in marks)
+            return nothing if absent else function
+
+        overload(uncompiled, jit_options=options, strict=False)(choose)
+        return uncompiled
+
+    return decorate
 
 
 def entry(function: Any) -> Any:

@@ -23,7 +23,8 @@ from evtsim.dtypes import BUCKET_PORTS, Array, Tables
 from evtsim.errors import EvtsimError
 from evtsim.guest import Guest
 from evtsim.host import Host
-from evtsim.state import POOL, State
+from evtsim.state import State
+from evtsim.tables import POOL
 
 KIND = b"evtsim checkpoint "
 MAGIC = KIND + b"1\n"

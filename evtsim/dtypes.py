@@ -118,7 +118,6 @@ PORT_FIFO = np.dtype(
         ("last_priority", "u1"),
         ("priority", "u1"),  # of the queue that it goes to next
         ("saved_pending", "u1"),  # notified, or pending, while it had no event word
-        ("type_2l", "u1"),  # statistics: set_type of the bit that waits for the 2-level ABI
     ],
     align=True,
 )
@@ -366,9 +365,11 @@ Array = np.ndarray[Any, Any]
 class Tables(NamedTuple):
     """All that a running host is made of."""
 
-    level: np.int64 | None  # of the statistics; by its type kernels know to leave them out
-    guest: np.int64 | None  # 1 if there is one; by its type as well
-    modern: np.int64 | None  # 1 for a profile with the FIFO ABI; by its type as well
+    # Marks: by their types kernels are compiled with, or without, what a part needs. Without, its
+    # tables are None too.
+    level: np.int64 | None  # of the statistics
+    guest: np.int64 | None  # 1 if there is one
+    modern: np.int64 | None  # 1 for a profile with the FIFO ABI
     host: Array  # HOST_TABLE, (1,)
     domains: Array  # DOMAIN_TABLE, (domains,)
     vcpus: Array  # VCPU_TABLE, (vcpus of all domains,)
@@ -376,12 +377,6 @@ class Tables(NamedTuple):
     ports: Array  # PORT_TABLE, (buckets * BUCKET_PORTS,): the pool
     shared: Array  # SHARED_WORD, (64, domains): first words together, most domains use no other
     max_port: Array  # uint32, (domains,): the toolstack's limit
-    # The FIFO ABI; of length 1 where the profile has none.
-    event_pages: Array  # uint32, (FIFO_PAGES, domains): numbers of pages of event words, 0 none
-    event_words: Array  # uint32, (pages * FIFO_PAGE_WORDS,)
-    port_fifo: Array  # PORT_FIFO, as the pool
-    vcpu_fifo: Array  # VCPU_FIFO, (vcpus of all domains,)
-    queues: Array  # QUEUE, (vcpus of all domains, FIFO_PRIORITIES)
     virqs: Array  # uint32, (NR_VIRQS, vcpus of all domains): bound port or 0
     pirqs: Array  # uint32, (PIRQs of all domains,): bound port or 0
     virq_kinds: Array  # uint8, (NR_VIRQS,): VIRQ_GLOBAL, VIRQ_DOMAIN, VIRQ_VCPU
@@ -389,7 +384,13 @@ class Tables(NamedTuple):
     done: Array  # int64, (TALLY_OPS,): records by operation where rc is 0
     failed: Array  # int64, (TALLY_OPS, TALLY_ERRNOS): records by operation and errno
     effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
-    # Statistics; of length 1 where the level does not keep them.
+    # The FIFO ABI
+    event_pages: Array  # uint32, (FIFO_PAGES, domains): numbers of pages of event words, 0 none
+    event_words: Array  # uint32, (pages * FIFO_PAGE_WORDS,)
+    port_fifo: Array  # PORT_FIFO, as the pool
+    vcpu_fifo: Array  # VCPU_FIFO, (vcpus of all domains,)
+    queues: Array  # QUEUE, (vcpus of all domains, FIFO_PRIORITIES)
+    # Statistics; of length 1 where the level does not keep them
     since: Array  # uint64, as the pool: ns; when the pending bit was set, if it is
     set_type: Array  # uint8, as the pool: what the port was then, a row of latency
     port_notified: Array  # PORT_NOTIFIED, as the pool
@@ -405,7 +406,7 @@ class Tables(NamedTuple):
     latency_groups: Array  # int64, (groups, LATENCY_BINS)
     edges: Array  # EDGE, (any,): a log, not yet summed up
     deliveries: Array  # DELIVERY, (any,): a log; of length 1 where it is not kept
-    # The guest model; of length 1 where there is none.
+    # The guest model
     guest_configs: Array  # GUEST_CONFIG, (any,)
     guest_domains: Array  # GUEST_DOMAIN, (domains,)
     guest_vcpus: Array  # GUEST_VCPU, (vcpus of all domains,)

@@ -20,7 +20,8 @@ from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
 from evtsim.outcomes import Outcomes
 from evtsim.simulator import Progress, Simulator
-from evtsim.state import PORT_LEVEL, State
+from evtsim.state import State
+from evtsim.tables import PORT_LEVEL
 from evtsim.trace import Trace
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The tables of a running host: allocate, grow, snapshot, restore, and show as frames."""
+"""A running host: its tables grow, are kept and put back, and show as frames."""
 
 from __future__ import annotations
 
@@ -12,65 +12,17 @@ from evtsim.dtypes import (
     BUCKET_PORTS,
     BUCKET_SHIFT,
     DELIVERY,
-    DOMAIN_STATS,
-    DOMAIN_TABLE,
     EDGE,
-    EOI,
-    GUEST_CONFIG,
-    GUEST_DOMAIN,
-    GUEST_VCPU,
-    HOST_TABLE,
-    LATENCY_BINS,
-    LATENCY_KINDS,
-    LATENCY_TYPES,
-    NEVER,
-    OPERATION_STATS,
-    PORT_DELIVERED,
-    PORT_FIFO,
-    PORT_NOTIFIED,
-    PORT_RARE,
-    PORT_TABLE,
-    QUEUE,
-    RESULT,
-    SHARED_WORD,
-    TALLY_EFFECTS,
-    TALLY_ERRNOS,
-    TALLY_OPS,
-    TIMELINE,
-    TIMELINE_BINS,
-    TIMELINE_GROUPS,
-    TYPE_STATS,
-    VCPU_FIFO,
-    VCPU_STATS,
-    VCPU_TABLE,
-    VIRQ_DOMAIN,
-    VIRQ_GLOBAL,
-    VIRQ_VCPU,
     XEN_HERE,
     Array,
-    Tables,
 )
 from evtsim.host import Host
+from evtsim.tables import POOL, PORT_LEVEL, aligned_zeros, allocate, doubled, sum_edges
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from evtsim.guest import Guest
-
-PORT_LEVEL = 2
-POOL = (
-    "ports", "port_fifo", "since", "set_type", "port_notified", "port_delivered", "port_rare",
-    "eois",
-)  # fmt: skip
-"""Tables of the pool's length, which grow together."""
-
-FIRST_BIN_SHIFT = 10
-"""The timeline begins with bins of about a microsecond."""
-
-OPERATION_SLOTS = [*abi.Op, 76]
-"""Operations in the order of the statistics; 76 stands for all numbers without a name."""
-
-WORDS = abi.MAX_PORT_2L[64] // 64
 
 
 class SharedInfo(NamedTuple):
@@ -104,7 +56,7 @@ class State:
         self.level = level
         self.guest = guest
         self.deliveries_kept = deliveries
-        self.tables = _allocate(host, level, guest, deliveries)
+        self.tables = allocate(host, level, guest, deliveries)
 
     # Growing, keeping ----------------------------------------------------------------------------
 
@@ -113,13 +65,15 @@ class State:
         tables = self.tables
         host = tables.host[0]
         if int(host["buckets_used"]) * BUCKET_PORTS == len(tables.ports):
-            kept = {name: getattr(tables, name) for name in POOL}
-            doubled: dict[str, Any] = {
-                n: _doubled(a) for n, a in kept.items() if len(a) == len(tables.ports)
+            kept = {name: table for name, table in self._arrays() if name in POOL}
+            longer: dict[str, Any] = {
+                n: doubled(a) for n, a in kept.items() if len(a) == len(tables.ports)
             }
-            self.tables = tables._replace(**doubled)
-        if int(host["pages_used"]) * abi.FIFO_PAGE_WORDS == len(tables.event_words):
-            self.tables = self.tables._replace(event_words=_doubled(tables.event_words))
+            self.tables = tables._replace(**longer)
+        if tables.modern and int(host["pages_used"]) * abi.FIFO_PAGE_WORDS == len(
+            tables.event_words
+        ):
+            self.tables = self.tables._replace(event_words=doubled(tables.event_words))
         spare = 2 * int(host["most_ports"])
         if self.level == PORT_LEVEL and len(tables.edges) - int(host["edges_used"]) < spare:
             summed = sum_edges(tables.edges[: int(host["edges_used"])])
@@ -182,9 +136,9 @@ class State:
         return sum(table.nbytes for _, table in self._arrays())
 
     def _arrays(self) -> Iterator[tuple[str, Array]]:
-        """Yield name and table of all that is one: the marks for the compiler are not."""
-        marks = ("level", "guest", "modern")
-        return ((name, table) for name, table in self.tables._asdict().items() if name not in marks)
+        """Yield name and table of all that there are."""
+        tables = self.tables._asdict().items()
+        return ((name, table) for name, table in tables if isinstance(table, np.ndarray))
 
     # Frames --------------------------------------------------------------------------------------
 
@@ -388,159 +342,3 @@ class State:
         counts = self.tables.domains["nr_ports"].astype(np.int64)
         dom = np.repeat(np.arange(len(counts)), counts)
         return dom, np.arange(len(dom)) - (np.cumsum(counts) - counts)[dom]
-
-
-def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return zeros that begin with a cache line, so that no row of 64 bytes lies in two."""
-    size = int(np.prod(shape)) * dtype.itemsize
-    room = np.zeros(size + 64, np.uint8)
-    start = -room.ctypes.data % 64
-    return room[start : start + size].view(dtype).reshape(shape)
-
-
-def _doubled(table: Array) -> Array:
-    """Return a table of twice the length, the second half zero."""
-    longer = aligned_zeros(2 * len(table), table.dtype)
-    longer[: len(table)] = table
-    return longer
-
-
-def sum_edges(edges: Array) -> Array:
-    """Sum up edges of the same domains, in order."""
-    key = edges["dom"].astype(np.uint64) << np.uint64(32) | edges["target"]
-    keys, group = np.unique(key, return_inverse=True)
-    summed = np.zeros(len(keys), EDGE)
-    summed["dom"] = keys >> np.uint64(32)
-    summed["target"] = keys & np.uint64(0xFFFFFFFF)
-    for name in ("raised", "coalesced"):
-        np.add.at(summed[name], group, edges[name])
-    return summed
-
-
-def _allocate_stats(host: Host, level: int, pool: int) -> dict[str, Array]:
-    """Make the tables of the statistics, of length 1 where the level does not keep them."""
-    domains = len(host) if level else 1
-    bucket = abi.PROFILES[host.profile].bucket_ports
-    ports = pool if level == PORT_LEVEL else 1
-    groups = min(domains, TIMELINE_GROUPS)
-    domain_stats = np.zeros(domains, DOMAIN_STATS)
-    domain_stats["valid_peak"] = np.where(host.domains["alive"], bucket, 0) if level else 0
-    slots = np.zeros(TALLY_ERRNOS, np.uint8)
-    slots[[int(errno) for errno in abi.Errno]] = np.arange(1, len(abi.Errno) + 1)
-    shape = (len(OPERATION_SLOTS), len(abi.Errno) + 1, domains + 1) if level else (1, 1, 1)
-    return {
-        "since": aligned_zeros(pool if level else 1, np.dtype(np.uint64)),
-        "set_type": aligned_zeros(pool if level else 1, np.dtype(np.uint8)),
-        "port_notified": aligned_zeros(ports, PORT_NOTIFIED),
-        "port_delivered": aligned_zeros(ports, PORT_DELIVERED),
-        "port_rare": np.zeros(ports, PORT_RARE),
-        "types": np.zeros(len(LATENCY_TYPES), TYPE_STATS),
-        "vcpu_stats": np.zeros(int(host.domains["vcpus"].sum()) if level else 1, VCPU_STATS),
-        "domain_stats": domain_stats,
-        "operations": np.zeros(shape, OPERATION_STATS),
-        "errno_slots": slots,
-        "timeline": np.zeros((TIMELINE_BINS if level else 1, groups), TIMELINE),
-        "latency": np.zeros((LATENCY_KINDS, LATENCY_BINS), np.int64),
-        "latency_groups": np.zeros((groups if level == PORT_LEVEL else 1, LATENCY_BINS), np.int64),
-        "edges": np.zeros(16 * BUCKET_PORTS if level == PORT_LEVEL else 1, EDGE),
-    }
-
-
-def _allocate_guest(host: Host, guest: Guest | None, pool: int) -> dict[str, Array]:
-    """Make the tables of the guest model, of length 1 where there is none."""
-    configs, which = guest.table(len(host)) if guest else (np.zeros(1, GUEST_CONFIG), np.zeros(1))
-    domains = np.zeros(len(which), GUEST_DOMAIN)
-    domains["config"] = which
-    domains["due"] = NEVER
-    vcpus = aligned_zeros(int(host.domains["vcpus"].sum()) if guest else 1, GUEST_VCPU)
-    vcpus["due"] = NEVER
-    return {
-        "guest_configs": configs,
-        "guest_domains": domains,
-        "guest_vcpus": vcpus,
-        "eois": np.zeros(pool if configs["late"].any() else 1, EOI),
-    }
-
-
-def _allocate_fifo(host: Host, pool: int) -> dict[str, Array]:
-    """Make the FIFO ABI's tables, of length 1 where the profile has none."""
-    fifo = abi.PROFILES[host.profile].fifo
-    domains = len(host) if fifo else 1
-    vcpus = int(host.domains["vcpus"].sum()) if fifo else 1
-    return {
-        "event_pages": np.zeros((abi.FIFO_PAGES, domains), np.uint32),
-        "event_words": np.zeros((2 if fifo else 1) * abi.FIFO_PAGE_WORDS, np.uint32),
-        "port_fifo": np.zeros(pool if fifo else 1, PORT_FIFO),
-        "vcpu_fifo": np.zeros(vcpus, VCPU_FIFO),
-        "queues": np.zeros((vcpus, abi.FIFO_PRIORITIES), QUEUE),
-    }
-
-
-def _virq_kinds(profile: abi.Profile) -> Array:
-    """Return who may bind each VIRQ."""
-    kinds = np.full(abi.NR_VIRQS, VIRQ_GLOBAL, np.uint8)
-    kinds[list(profile.domain_virqs)] = VIRQ_DOMAIN
-    kinds[list(profile.vcpu_virqs)] = VIRQ_VCPU
-    return kinds
-
-
-def _allocate(host: Host, level: int, guest: Guest | None, deliveries: int) -> Tables:
-    """Make the tables of a host whose living domains have just been created."""
-    count = len(host)
-    config = host.domains
-    alive = config["alive"] != 0
-    profile = abi.PROFILES[host.profile]
-    limits = np.where(config["word_bits"] == 64, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])
-    if profile.fifo:
-        limits = np.minimum(limits, config["max_port"].astype(np.int64) + 1)
-    vcpus = config["vcpus"].astype(np.int64)
-    pirqs = config["nr_pirqs"].astype(np.int64)
-
-    domains = np.zeros(count, DOMAIN_TABLE)
-    domains["nr_ports"] = np.where(alive, profile.bucket_ports, 0)
-    domains["first_vcpu"] = np.cumsum(vcpus) - vcpus
-    domains["nr_vcpus"] = vcpus
-    domains["max_ports"] = limits
-    domains["first_pirq"] = np.cumsum(pirqs) - pirqs
-    domains["nr_pirqs"] = pirqs
-    domains["word_shift"] = np.where(config["word_bits"] == 64, 6, 5)
-    for name in ("alive", "privileged", "pirq_permitted"):
-        domains[name] = config[name]
-
-    most = abi.MAX_PORT_FIFO if profile.fifo else int(limits.max())
-    buckets = np.zeros((most // BUCKET_PORTS, count), np.uint32)
-    buckets[0, alive] = np.arange(1, alive.sum() + 1)
-    ports = np.zeros((int(alive.sum()) + 1 + max(16, count // 8)) * BUCKET_PORTS, PORT_TABLE)
-    ports["state"][buckets[0, alive].astype(np.int64) * BUCKET_PORTS] = abi.PortState.RESERVED
-
-    row = np.zeros(1, HOST_TABLE)
-    row["buckets_used"] = alive.sum() + 1
-    row["pages_used"] = 1
-    row["bucket_ports"] = row["most_ports"] = profile.bucket_ports
-    row["level"] = level
-    row["log_until"] = NEVER
-    row["bin_shift"] = FIRST_BIN_SHIFT
-    row["group_shift"] = max(0, (count - 1).bit_length() - TIMELINE_GROUPS.bit_length() + 1)
-    return Tables(
-        level=np.int64(level) if level else None,
-        guest=np.int64(1) if guest else None,
-        modern=np.int64(1) if profile.fifo else None,
-        host=row,
-        domains=domains,
-        vcpus=np.zeros(int(vcpus.sum()), VCPU_TABLE),
-        buckets=buckets,
-        ports=ports,
-        shared=np.zeros((WORDS, count), SHARED_WORD),
-        virqs=np.zeros((abi.NR_VIRQS, int(vcpus.sum())), np.uint32),
-        pirqs=np.zeros(int(pirqs.sum()), np.uint32),
-        virq_kinds=_virq_kinds(profile),
-        max_port=config["max_port"].astype(np.uint32),
-        **_allocate_fifo(host, len(ports)),
-        result=np.zeros(1, RESULT),
-        done=np.zeros(TALLY_OPS, np.int64),
-        failed=np.zeros((TALLY_OPS, TALLY_ERRNOS), np.int64),
-        effects=np.zeros(TALLY_EFFECTS, np.int64),
-        **_allocate_stats(host, level, len(ports)),
-        deliveries=np.zeros(16 * BUCKET_PORTS if deliveries else 1, DELIVERY),
-        **_allocate_guest(host, guest, len(ports)),
-    )

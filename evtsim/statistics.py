@@ -23,7 +23,8 @@ from evtsim.dtypes import (
 )
 from evtsim.errors import EvtsimError
 from evtsim.frames import errno_names, op_names, state_names
-from evtsim.state import OPERATION_SLOTS, PORT_LEVEL, State, sum_edges
+from evtsim.state import State
+from evtsim.tables import OPERATION_SLOTS, PORT_LEVEL, sum_edges
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -152,9 +152,8 @@ def destroy_domain(tables, dom):
         port = last - n  # from the highest down, as later versions of Xen do; none tells
         if tables.ports[pool.pool_index(tables, dom, port)]["state"] > RESERVED:
             ports.close_port(tables, dom, port)
-    if tables.modern is not None:
-        fifo.leave(tables, dom)
-        ports.clear_all_pending(tables, dom)
+    fifo.leave(tables, dom)
+    ports.clear_all_pending(tables, dom)
     domain["nr_ports"] = 0
     domain["alive"] = 0
     return 0

@@ -7,7 +7,7 @@ any of this.
 import numpy as np
 
 from evtsim import draws
-from evtsim._jit import hot, kernel
+from evtsim._jit import hot, hot_if, kernel_if
 from evtsim.dtypes import NEVER
 
 # Stages of a vcpu's handler.
@@ -25,7 +25,7 @@ HANDLER = 1
 """Streams of draws; workloads have the others."""
 
 
-@hot
+@hot_if("guest")
 def config_of(tables, dom):
     """Return the configuration of a domain's guest, by reference."""
     return tables.guest_configs[np.uint64(tables.guest_domains[dom]["config"])]
@@ -49,7 +49,7 @@ def draw(kind, a, b, stream, seed, row, number):
     return draws.exponential(word, a) if kind == 1 else draws.lognormal(word, a, b)
 
 
-@hot
+@hot_if("guest")
 def wake_time(tables, dom, row):
     """Draw how long an idle vcpu takes until its handler starts."""
     config = config_of(tables, dom)
@@ -63,7 +63,7 @@ def wake_time(tables, dom, row):
     return np.uint64(ns)
 
 
-@hot
+@hot_if("guest")
 def handling_time(tables, dom, row):
     """Draw how long the handling of a vcpu's next event takes."""
     config = config_of(tables, dom)
@@ -83,7 +83,7 @@ def who(tables, dom, row):
     return (np.int64(dom) << 16) + row - np.int64(tables.domains[dom]["first_vcpu"])
 
 
-@hot
+@hot_if("guest")
 def schedule(tables, dom, row):
     """Let an idle vcpu's handler start after its wake time."""
     g = tables.guest_vcpus[row]
@@ -92,36 +92,30 @@ def schedule(tables, dom, row):
     remember(tables, dom, g["due"])
 
 
-@hot
+@hot_if("guest")
 def remember(tables, dom, due):
     """Note that something of the domain's is due."""
     domain = tables.guest_domains[dom]
     domain["due"] = min(domain["due"], due)
 
 
-@hot
+@hot_if("guest")
 def on_kick(tables, dom, row):
     """Hear that upcall_pending was set."""
-    if tables.guest is None:
-        return
     if tables.guest_vcpus[row]["stage"] == IDLE and not tables.vcpus[row]["upcall_mask"]:
         schedule(tables, dom, row)
 
 
-@kernel
+@kernel_if("guest")
 def on_upcalls_unmasked(tables, dom, row):
     """Hear that the guest wrote 0 to upcall_mask."""
-    if tables.guest is None:
-        return
     if tables.guest_vcpus[row]["stage"] == IDLE and tables.vcpus[row]["upcall_pending"]:
         schedule(tables, dom, row)
 
 
-@kernel
+@kernel_if("guest")
 def forget_all(tables, dom):
     """Drop whatever is due of a domain that ends; numbers of draws go on."""
-    if tables.guest is None:
-        return
     domain = tables.domains[dom]
     first = np.int64(domain["first_vcpu"])
     for row in range(first, first + domain["nr_vcpus"]):
@@ -138,15 +132,17 @@ def forget_all(tables, dom):
 # Late EOIs ---------------------------------------------------------------------------------------
 
 
-@hot
+@hot_if("guest", otherwise=False)
 def has_eoi(tables, index):
     """Tell whether a port of the pool waits for its EOI."""
     return index < len(tables.eois) and tables.eois[index]["vcpu"] != 0
 
 
-@hot
+@hot_if("guest")
 def add_eoi(tables, dom, row, index, port, due):
     """Put a port in the list of the vcpu that handles it: by time, then by port."""
+    if has_eoi(tables, index):  # of the other ABI's handling: the later one replaces it
+        remove_eoi(tables, index)
     g = tables.guest_vcpus[row]
     before = np.int64(g["eoi_last"])
     while before:
@@ -165,7 +161,7 @@ def add_eoi(tables, dom, row, index, port, due):
     remember(tables, dom, due)
 
 
-@hot
+@hot_if("guest")
 def link(tables, g, before, index, after):
     """Let a vcpu's list go from `before` to `index` to `after`; 0 is its end."""
     if before:
@@ -178,7 +174,7 @@ def link(tables, g, before, index, after):
         g["eoi_last"] = index
 
 
-@hot
+@hot_if("guest")
 def remove_eoi(tables, index):
     """Take a port out of the list it is in."""
     e = tables.eois[index]
@@ -195,10 +191,10 @@ def remove_eoi(tables, index):
     e["vcpu"] = 0
 
 
-@hot
+@hot_if("guest", otherwise=False)
 def cancel_eoi(tables, index):
     """Let a port wait no longer; True if it did."""
-    if tables.guest is None or not has_eoi(tables, index):
+    if not has_eoi(tables, index):
         return False
     remove_eoi(tables, index)
     return True

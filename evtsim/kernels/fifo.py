@@ -7,7 +7,7 @@ two_level.py does, and the hypercalls that only this ABI has.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import hot, kernel
+from evtsim._jit import hot_if, kernel_if
 from evtsim.kernels import pool, stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import bit, trailing_zeros
@@ -43,7 +43,7 @@ EOPNOTSUPP = int(abi.Errno.EOPNOTSUPP)
 # Event words -------------------------------------------------------------------------------------
 
 
-@hot
+@hot_if("modern")
 def word_of(tables, dom, port):
     """Return where the port's event word lies, or 0 if the array is not as long."""
     if port >> 10 >= tables.domains[dom]["event_pages"]:
@@ -51,42 +51,65 @@ def word_of(tables, dom, port):
     return (np.int64(tables.event_pages[port >> 10, dom]) << 10) + (port & 1023)
 
 
-@hot
+@hot_if("modern")
 def get(tables, at):
     """Return an event word as int64."""
     return np.int64(tables.event_words[np.uint64(at)])
 
 
-@hot
+@hot_if("modern")
 def put(tables, at, word):
     """Write an event word."""
     tables.event_words[np.uint64(at)] = word
 
 
-@hot
+@hot_if("modern", otherwise=False)
 def in_reach(tables, dom, port):
     """Tell whether the port has an event word."""
     return word_of(tables, dom, port) != 0
 
 
-@hot
+@hot_if("modern", otherwise=False)
 def is_pending(tables, dom, port):
     """Tell whether the port's event is pending; without a word it is not."""
     at = word_of(tables, dom, port)
     return at != 0 and get(tables, at) & PENDING != 0
 
 
-@hot
+@hot_if("modern", otherwise=False)
 def is_busy(tables, dom, port):
     """Tell whether the port is still linked, so that it may not be given again."""
     at = word_of(tables, dom, port)
     return at != 0 and get(tables, at) & LINKED != 0
 
 
+@kernel_if("modern", otherwise=True)
+def has_page(tables):
+    """Tell whether there is a page left for an event array to grow."""
+    return tables.host[0]["pages_used"] << 10 < len(tables.event_words)
+
+
+@kernel_if("modern")
+def forget(tables, index):
+    """Forget what was kept of a port of an earlier domain."""
+    p = tables.port_fifo[index]
+    p["last_vcpu"] = 0
+    p["last_priority"] = 0
+    p["priority"] = 0
+    p["saved_pending"] = 0
+
+
+@kernel_if("modern")
+def give_priority(tables, dom, index):
+    """Give a port that a guest gets the default priority, under this ABI."""
+    if tables.domains[dom]["fifo"]:
+        tables.port_fifo[index]["priority"] = DEFAULT_PRIORITY
+
+
 # Notifying ---------------------------------------------------------------------------------------
 
 
-@hot
+@hot_if("modern", otherwise=0)
 def set_pending(tables, dom, vcpu, port, index, state):
     """Notify a port on a vcpu; the effects (evtchn_fifo_set_pending)."""
     at = word_of(tables, dom, port)
@@ -116,7 +139,7 @@ def set_pending(tables, dom, vcpu, port, index, state):
     return effects
 
 
-@hot
+@hot_if("modern")
 def link(tables, dom, row, port, index, at):
     """Put a port at the end of its queue; kick the vcpu if that got its first event."""
     put(tables, at, get(tables, at) | LINKED)
@@ -143,7 +166,7 @@ def link(tables, dom, row, port, index, at):
     return effects
 
 
-@kernel
+@kernel_if("modern")
 def clear_pending(tables, dom, port):
     """Clear PENDING and nothing else: a linked port stays so until the guest comes by."""
     at = word_of(tables, dom, port)
@@ -154,7 +177,7 @@ def clear_pending(tables, dom, port):
         stats.on_cleared(tables, dom, index, word & MASKED != 0)
 
 
-@hot
+@hot_if("modern")
 def set_mask(tables, dom, port):
     """Set MASKED and nothing else."""
     at = word_of(tables, dom, port)
@@ -164,7 +187,7 @@ def set_mask(tables, dom, port):
     put(tables, at, word | MASKED)
 
 
-@hot
+@hot_if("modern", otherwise=0)
 def unmask(tables, dom, vcpu, port, index):
     """Clear MASKED, and if the event is pending, notify again; the effects (evtchn_fifo_unmask)."""
     at = word_of(tables, dom, port)
@@ -187,7 +210,7 @@ def unmask(tables, dom, vcpu, port, index):
 # Upcalls -----------------------------------------------------------------------------------------
 
 
-@hot
+@hot_if("modern")
 def take_ready(tables, row):
     """Return the priorities that have a new head, as a uint64, and leave none."""
     v = tables.vcpu_fifo[row]
@@ -196,7 +219,7 @@ def take_ready(tables, row):
     return ready
 
 
-@hot
+@hot_if("modern")
 def next_event(tables, dom, row, ready):
     """Take a port off the highest ready queue: its number, and what is left of ready.
 
@@ -218,14 +241,14 @@ def next_event(tables, dom, row, ready):
     return -1, ready
 
 
-@hot
+@hot_if("modern")
 def take(tables, dom, port):
     """Clear the pending bit of an event whose handling begins."""
     at = word_of(tables, dom, port)
     put(tables, at, get(tables, at) & ~PENDING)
 
 
-@kernel
+@kernel_if("modern", otherwise=0)
 def upcall(tables, dom, row):
     """Deliver what a vcpu's queues hold; how much."""
     delivered = 0
@@ -246,7 +269,7 @@ def upcall(tables, dom, row):
 # Hypercalls --------------------------------------------------------------------------------------
 
 
-@kernel
+@kernel_if("modern", otherwise=0)
 def init_control(tables, dom, vcpu, offset):
     """evtchn_fifo_init_control: a domain's first one switches it to this ABI."""
     domain = tables.domains[dom]
@@ -265,7 +288,7 @@ def init_control(tables, dom, vcpu, offset):
     return 0
 
 
-@kernel
+@kernel_if("modern")
 def enter(tables, dom):
     """Switch a domain to this ABI: what is pending is saved, the bitmaps stay as they are."""
     domain = tables.domains[dom]
@@ -282,7 +305,7 @@ def enter(tables, dom):
     domain["max_ports"] = min(MAX_PORTS, np.int64(tables.max_port[dom]) + 1)
 
 
-@kernel
+@kernel_if("modern")
 def leave(tables, dom):
     """Switch a domain back to the 2-level ABI: event words, control blocks and queues are gone."""
     domain = tables.domains[dom]
@@ -305,7 +328,7 @@ def leave(tables, dom):
             queue["local_head"] = 0
 
 
-@kernel
+@kernel_if("modern", otherwise=0)
 def expand_array(tables, dom):
     """evtchn_fifo_expand_array: one page more; what was saved for its ports is notified."""
     domain = tables.domains[dom]
@@ -335,7 +358,7 @@ def expand_array(tables, dom):
     return 0
 
 
-@kernel
+@kernel_if("modern", otherwise=0)
 def set_priority(tables, dom, port, priority):
     """evtchn_fifo_set_priority: for the next time that the port is linked."""
     if not pool.is_valid(tables, dom, port):

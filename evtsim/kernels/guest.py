@@ -8,7 +8,7 @@ touches it: handlers touch nothing of other domains.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import hot, kernel
+from evtsim._jit import hot, hot_if, kernel_if
 from evtsim.dtypes import NEVER
 from evtsim.kernels import due, fifo, pool, port_ops, stats, two_level
 from evtsim.kernels.bits import ONE, ZERO, bit, trailing_zeros
@@ -27,18 +27,16 @@ SELECT = due.SELECT
 SCAN = due.SCAN
 
 
-@hot
+@hot_if("guest")
 def catch_up(tables, dom, ts):
     """Let all of a domain's happen that is due before ts."""
-    if tables.guest is None:
-        return
     if tables.guest_domains[dom]["due"] < ts:
         now = tables.host[0]["now"]
         run_until(tables, dom, ts)
         stats.be(tables, now)
 
 
-@hot
+@hot_if("guest")
 def run_until(tables, dom, ts):
     """Do what is due before ts, one thing after the other; the time of the last one.
 
@@ -67,7 +65,7 @@ def run_until(tables, dom, ts):
             handle(tables, dom, row)
 
 
-@hot
+@hot_if("guest")
 def due_on(tables, row):
     """Return when the next thing of a vcpu's is due."""
     g = tables.guest_vcpus[row]
@@ -75,21 +73,21 @@ def due_on(tables, row):
     return min(g["due"], tables.eois[index]["due"]) if index else g["due"]
 
 
-@hot
+@hot_if("guest")
 def end_of_interrupt(tables, dom, index):
     """Unmask a port that waited for it, as the hypercall does (xen_irq_lateeoi)."""
     due.remove_eoi(tables, index)
     port_ops.unmask(tables, dom, np.int64(tables.eois[index]["port"]), index)
 
 
-@kernel
+@kernel_if("guest")
 def before_close(tables, dom, index):
     """End a port's interrupt before the port goes."""
-    if tables.guest is not None and due.has_eoi(tables, index):
+    if due.has_eoi(tables, index):
         end_of_interrupt(tables, dom, index)
 
 
-@hot
+@hot_if("guest")
 def handle(tables, dom, row):
     """Start a vcpu's handler, or go on with it: up to the end of the next event's handling."""
     g = tables.guest_vcpus[row]
@@ -113,7 +111,7 @@ def handle(tables, dom, row):
     deliver(tables, dom, row, port)
 
 
-@hot
+@hot_if("guest")
 def deliver(tables, dom, row, port):
     """Let the handling of an event start."""
     g = tables.guest_vcpus[row]
@@ -128,12 +126,12 @@ def deliver(tables, dom, row, port):
         due.add_eoi(tables, dom, row, index, port, due.later(g["due"], config["eoi_ns"]))
 
 
-@hot
+@hot_if("guest", otherwise=-1)
 def next_event(tables, dom, row):
     """Return the port whose handling starts now, or -1 where the round ends."""
     g = tables.guest_vcpus[row]
     v = tables.vcpus[row]
-    if tables.modern is not None and tables.domains[dom]["fifo"]:
+    if port_ops.is_fifo(tables, dom):
         return next_queued(tables, dom, row)
     if g["stage"] == ROUND:
         v["upcall_pending"] = 0
@@ -147,7 +145,7 @@ def next_event(tables, dom, row):
     return scan(tables, dom, row)
 
 
-@hot
+@hot_if("guest", "modern", otherwise=-1)
 def next_queued(tables, dom, row):
     """Return the same under the FIFO ABI: priorities are looked at anew after every event."""
     g = tables.guest_vcpus[row]
@@ -168,11 +166,9 @@ def next_queued(tables, dom, row):
             return port
 
 
-@kernel
+@kernel_if("guest")
 def on_abi_switch(tables, dom):
     """Let running handlers end their round: what they took is of the other ABI."""
-    if tables.guest is None:
-        return
     domain = tables.domains[dom]
     first = np.int64(domain["first_vcpu"])
     for row in range(first, first + domain["nr_vcpus"]):
@@ -184,7 +180,7 @@ def on_abi_switch(tables, dom):
             g["in_word"] = 0
 
 
-@hot
+@hot_if("guest")
 def begin_scan(tables, dom, row):
     """Take the selector, and go on where Linux's last scan was, or from the lowest word."""
     g = tables.guest_vcpus[row]
@@ -201,7 +197,7 @@ def begin_scan(tables, dom, row):
     g["start_bit"] = g["next_bit"]
 
 
-@hot
+@hot_if("guest")
 def scan(tables, dom, row):
     """Return the next port that waits in the selector's words, or -1.
 
@@ -264,7 +260,7 @@ def is_ready(tables, dom, row, port):
     return row == np.int64(domain["first_vcpu"]) + vcpu
 
 
-@kernel
+@kernel_if("guest", otherwise=True)
 def run_all(tables, ts):
     """Let every domain catch up and then be ts, or at NEVER the time of the last thing done.
 

@@ -5,10 +5,16 @@ Under a profile without the FIFO ABI, kernels are compiled with the 2-level one 
 
 import numpy as np
 
-from evtsim._jit import hot, kernel
+from evtsim._jit import hot, hot_if, kernel
 from evtsim.kernels import fifo, pool, stats, two_level
 
 pool_index = pool.pool_index
+
+
+@hot_if("modern", otherwise=False)
+def is_fifo(tables, dom):
+    """Tell whether a domain is under the FIFO ABI."""
+    return tables.domains[dom]["fifo"] != 0
 
 
 @hot
@@ -17,47 +23,42 @@ def set_pending(tables, dom, vcpu, port, index, state):
 
     `index` is the port's in the pool and `state` its own: a sender knows both without a look.
     """
-    if tables.modern is not None:
-        if tables.domains[dom]["fifo"]:
-            return fifo.set_pending(tables, dom, vcpu, port, index, state)
+    if is_fifo(tables, dom):
+        return fifo.set_pending(tables, dom, vcpu, port, index, state)
     return two_level.set_pending(tables, dom, vcpu, port, index, state)
 
 
 @kernel
 def is_pending(tables, dom, port):
     """Tell whether a port is pending."""
-    if tables.modern is not None:
-        if tables.domains[dom]["fifo"]:
-            return fifo.is_pending(tables, dom, port)
+    if is_fifo(tables, dom):
+        return fifo.is_pending(tables, dom, port)
     return two_level.is_pending(tables, dom, port)
 
 
 @kernel
 def is_busy(tables, dom, port):
     """Tell whether a FREE port may not be given yet."""
-    if tables.modern is not None:
-        if tables.domains[dom]["fifo"]:
-            return fifo.is_busy(tables, dom, port)
+    if is_fifo(tables, dom):
+        return fifo.is_busy(tables, dom, port)
     return False
 
 
 @kernel
 def clear_pending(tables, dom, port):
     """Clear a port's pending bit and nothing else."""
-    if tables.modern is not None:
-        if tables.domains[dom]["fifo"]:
-            fifo.clear_pending(tables, dom, port)
-            return
+    if is_fifo(tables, dom):
+        fifo.clear_pending(tables, dom, port)
+        return
     two_level.clear_pending(tables, dom, port)
 
 
 @hot
 def set_mask(tables, dom, port):
     """Set a port's mask bit and nothing else."""
-    if tables.modern is not None:
-        if tables.domains[dom]["fifo"]:
-            fifo.set_mask(tables, dom, port)
-            return
+    if is_fifo(tables, dom):
+        fifo.set_mask(tables, dom, port)
+        return
     two_level.set_mask(tables, dom, port)
 
 
@@ -65,20 +66,18 @@ def set_mask(tables, dom, port):
 def unmask(tables, dom, port, index):
     """Clear a valid port's mask bit; tell its notify vcpu what waited behind it; the effects."""
     vcpu = np.int64(tables.ports[index]["notify_vcpu"])
-    if tables.modern is not None:
-        if not pool.is_usable(tables, index):
-            return 0
-        if tables.domains[dom]["fifo"]:
-            return fifo.unmask(tables, dom, vcpu, port, index)
+    if tables.modern is not None and not pool.is_usable(tables, index):
+        return 0
+    if is_fifo(tables, dom):
+        return fifo.unmask(tables, dom, vcpu, port, index)
     return two_level.unmask(tables, dom, vcpu, port)
 
 
 @hot
 def in_reach(tables, dom, port):
     """Tell whether the guest's memory has a pending and a mask bit for the port, valid or not."""
-    if tables.modern is not None:
-        if tables.domains[dom]["fifo"]:
-            return fifo.in_reach(tables, dom, port)
+    if is_fifo(tables, dom):
+        return fifo.in_reach(tables, dom, port)
     return two_level.in_reach(tables, dom, port)
 
 
@@ -95,7 +94,7 @@ def can_be_polled(tables, dom, port):
 @hot
 def take(tables, dom, row, port, index):
     """Deliver one event: its handling begins."""
-    if tables.modern is not None and tables.domains[dom]["fifo"]:
+    if is_fifo(tables, dom):
         fifo.take(tables, dom, port)
     else:
         two_level.take(tables, dom, port)
@@ -117,7 +116,7 @@ def upcall(tables, dom, vcpu):
         return 0
     v["upcall_pending"] = 0
     stats.begin_upcall(tables, row)
-    if tables.modern is not None and tables.domains[dom]["fifo"]:
+    if is_fifo(tables, dom):
         delivered = fifo.upcall(tables, dom, row)
     else:
         delivered = two_level.upcall(tables, dom, row, vcpu)

@@ -8,7 +8,7 @@ goes into tables.result, which is all zero when it starts.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import hot, kernel
+from evtsim._jit import hot, kernel, kernel_if
 from evtsim.dtypes import VIRQ_GLOBAL, VIRQ_VCPU, XEN_HERE, XEN_PEER
 from evtsim.kernels import due, fifo, guest, pool, port_ops, stats, two_level
 
@@ -34,8 +34,6 @@ STATUS_IPI = int(abi.Status.IPI)
 
 DROPPED = int(abi.Effect.DROPPED)
 XEN = int(abi.Effect.XEN)
-
-DEFAULT_PRIORITY = abi.FIFO_DEFAULT_PRIORITY
 
 EPERM = int(abi.Errno.EPERM)
 ENOENT = int(abi.Errno.ENOENT)
@@ -77,9 +75,8 @@ def find_target(tables, dom, named):
         return dom
     if not is_alive(tables, named):
         return -ESRCH
-    if tables.modern is None:
-        if not tables.domains[dom]["privileged"]:
-            return -EPERM
+    if tables.modern is None and not tables.domains[dom]["privileged"]:
+        return -EPERM
     return named
 
 
@@ -103,22 +100,11 @@ def add_bucket(tables, dom):
     start = pool_index(tables, dom, first)
     for index in range(start, start + host["bucket_ports"]):
         clear_port(tables, index)
-        if tables.modern is not None:
-            forget_fifo(tables, index)
+        fifo.forget(tables, index)
     domain["nr_ports"] = first + host["bucket_ports"]
     host["most_ports"] = max(host["most_ports"], np.int64(domain["nr_ports"]))
     stats.on_valid(tables, dom)
     return first
-
-
-@kernel
-def forget_fifo(tables, index):
-    """Forget what the FIFO ABI kept of an earlier domain's port."""
-    p = tables.port_fifo[index]
-    p["last_vcpu"] = 0
-    p["last_priority"] = 0
-    p["priority"] = 0
-    p["saved_pending"] = 0
 
 
 @kernel
@@ -176,9 +162,7 @@ def give(tables, dom, port):
 def give_to_guest(tables, dom, port):
     """Hand a FREE port to a guest: under the FIFO ABI its priority is the default."""
     index = give(tables, dom, port)
-    if tables.modern is not None:
-        if tables.domains[dom]["fifo"]:
-            tables.port_fifo[index]["priority"] = DEFAULT_PRIORITY
+    fifo.give_priority(tables, dom, index)
     return index
 
 
@@ -472,15 +456,14 @@ def reset(tables, dom, named):
         return -EPERM
     for port in range(np.int64(tables.domains[target]["nr_ports"])):
         close(tables, target, port)
-    if tables.modern is not None:
-        if tables.domains[target]["fifo"]:
-            fifo.leave(tables, target)
-            guest.on_abi_switch(tables, target)
-            stats.on_bits_back(tables, target)
+    if port_ops.is_fifo(tables, target):
+        fifo.leave(tables, target)
+        guest.on_abi_switch(tables, target)
+        stats.on_bits_back(tables, target)
     return 0
 
 
-@kernel
+@kernel_if("modern", otherwise=0)
 def reset_cont(tables, dom, named):
     """evtchn_reset going on: nobody but Xen may ask for that."""
     target = find_target(tables, dom, named & DOMID_MASK)
@@ -489,7 +472,7 @@ def reset_cont(tables, dom, named):
     return -EPERM if may_not_act(tables, dom, target) else -EBUSY
 
 
-@kernel
+@kernel_if("modern", otherwise=0)
 def init_control(tables, dom, vcpu, offset):
     """evtchn_fifo_init_control, and what running handlers make of it."""
     switches = not tables.domains[dom]["fifo"]
@@ -499,7 +482,7 @@ def init_control(tables, dom, vcpu, offset):
     return rc
 
 
-@kernel
+@kernel_if("modern")
 def clear_all_pending(tables, dom):
     """Count as cleared what is still pending in a domain that ends: ports that Xen had freed."""
     for port in range(np.int64(tables.domains[dom]["nr_ports"])):

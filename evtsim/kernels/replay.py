@@ -7,7 +7,7 @@ the caller then grows the pool and goes on at that record.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import entry, hot, kernel
+from evtsim._jit import entry, hot, hot_if, kernel
 from evtsim.dtypes import TALLY_OPS
 from evtsim.kernels import around, fifo, guest, port_ops, ports, stats, two_level
 from evtsim.kernels.bits import prefetch
@@ -74,8 +74,12 @@ def look_ahead(tables, trace, record, stop):
     if dom < len(tables.domains) and port >> 7 < len(tables.buckets):
         # What is not valid lies in bucket 0, or in one that was valid once.
         prefetch(tables.ports, ports.pool_index(tables, dom, port))
-    if tables.level is None:
-        return
+    look_ahead_for_statistics(tables, trace, record, stop)
+
+
+@hot_if("level")
+def look_ahead_for_statistics(tables, trace, record, stop):
+    """Ask for the statistics that a record to come will touch. Changes nothing."""
     i = np.uint64(min(record + UPCALL_AHEAD, stop - 1))
     dom = np.int64(trace.dom[i])
     if trace.op[i] == UPCALL and dom < len(tables.domains):
@@ -121,26 +125,11 @@ def may_start(tables, dom, vcpu, op, flags):
 
 
 @kernel
-def effects_or_errno(tables, answer):
-    """Take apart what operations return that either fail or have effects."""
-    if answer < 0:
-        return answer
-    tables.result[0]["effects"] = answer
-    return 0
-
-
-@kernel
 def operate(tables, dom, vcpu, op, arg0, arg1):
-    """Run an operation; 0 or a negative errno, and the rest in tables.result."""
-    if op == SEND:
-        return effects_or_errno(tables, ports.send(tables, dom, arg0))
-    if op == UNMASK:
-        return effects_or_errno(tables, ports.unmask(tables, dom, arg0))
-    if op == MASK:
-        return around.mask(tables, dom, arg0)
-    if op == UPCALL:
-        tables.result[0]["port"] = port_ops.upcall(tables, dom, vcpu)
-        return 0
+    """Run an operation that has no path of its own; 0 or a negative errno.
+
+    What else it gives back is in tables.result.
+    """
     if op == BIND_INTERDOMAIN:
         return ports.bind_interdomain(tables, dom, arg0, arg1)
     if op == BIND_VIRQ:
@@ -159,15 +148,14 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
         return ports.bind_vcpu(tables, dom, arg0, arg1)
     if op == RESET:
         return ports.reset(tables, dom, arg0)
-    if tables.modern is not None:
-        if op == INIT_CONTROL:
-            return ports.init_control(tables, dom, arg0, arg1)
-        if op == EXPAND_ARRAY:
-            return fifo.expand_array(tables, dom)
-        if op == SET_PRIORITY:
-            return fifo.set_priority(tables, dom, arg0, arg1)
-        if op == RESET_CONT:
-            return ports.reset_cont(tables, dom, arg0)
+    if op == INIT_CONTROL:
+        return ports.init_control(tables, dom, arg0, arg1)
+    if op == EXPAND_ARRAY:
+        return fifo.expand_array(tables, dom)
+    if op == SET_PRIORITY:
+        return fifo.set_priority(tables, dom, arg0, arg1)
+    if op == RESET_CONT:
+        return ports.reset_cont(tables, dom, arg0)
     if op == RAISE_VIRQ:
         return around.raise_virq(tables, dom, arg0, arg1)
     if op == RAISE_PIRQ:
@@ -203,18 +191,12 @@ def has_room(tables):
     host = tables.host[0]
     if host["buckets_used"] << 7 == len(tables.ports):
         return False
-    if tables.modern is not None:
-        if host["pages_used"] << 10 == len(tables.event_words):
-            return False
-    if tables.level is None or host["level"] != stats.PORT_LEVEL:
-        return True
-    # One operation may book both directions of every port of a domain.
-    return len(tables.edges) - host["edges_used"] >= 2 * host["most_ports"]
+    return fifo.has_page(tables) and stats.has_edge_room(tables)
 
 
 @kernel
 def apply(tables, trace, outcome, i):
-    """Apply any record; False if it needs a bucket that the pool does not have."""
+    """Apply a record that `apply_quickly` leaves; False if it needs room that there is not."""
     dom = np.int64(trace.dom[i])
     vcpu = np.int64(trace.vcpu[i])
     op = np.int64(trace.op[i])
@@ -250,14 +232,13 @@ def apply(tables, trace, outcome, i):
 
 @hot
 def apply_quickly(tables, trace, outcome, i):
-    """Apply a record of the four commonest operations; False if it is not so simple.
+    """Apply a send, unmask, mask or upcall that no check in front keeps from starting; else False.
 
-    Does what `apply` does with a send, unmask, mask or upcall that no check in front keeps from
-    starting, and with nothing else.
+    Room is no question: none of them needs any.
     """
     dom = np.int64(trace.dom[i])
     op = np.int64(trace.op[i])
-    if dom >= len(tables.domains) or trace.flags[i]:
+    if dom >= len(tables.domains) or (trace.flags[i] & FAULT_IN and op < FIRST_NON_HYPERCALL):
         return False
     domain = tables.domains[dom]
     if not domain["alive"] or trace.vcpu[i] >= domain["nr_vcpus"]:
@@ -286,7 +267,7 @@ def apply_quickly(tables, trace, outcome, i):
     return True
 
 
-@hot
+@hot_if("guest")
 def guests_catch_up(tables, trace, i):
     """Let happen what is due before a record, in the domains that it may touch."""
     dom = np.int64(trace.dom[i])
@@ -325,8 +306,7 @@ def loop(tables, trace, outcome, start, stop, prefetching):
             stats.tick(tables, trace.ts[i])
             if not stats.has_log_room(tables):
                 return record
-        if tables.guest is not None:
-            guests_catch_up(tables, trace, i)
+        guests_catch_up(tables, trace, i)
         if not apply_quickly(tables, trace, outcome, i) and not apply(tables, trace, outcome, i):
             return record
     return stop

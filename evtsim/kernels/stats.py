@@ -9,7 +9,7 @@ they were connected is settled when they part, or when somebody looks.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import hot, kernel
+from evtsim._jit import hot, hot_if, kernel, kernel_if
 from evtsim.dtypes import TIMELINE_BINS, XEN_HERE
 from evtsim.kernels import pool
 from evtsim.kernels.bits import bit, leading_zeros
@@ -30,21 +30,29 @@ IPI = int(abi.PortState.IPI)
 @hot
 def tick(tables, ts):
     """Let it be ts (uint64, ns): what follows happens now."""
-    host = tables.host[0]
-    host["now"] = ts
-    if tables.level is None:
-        return
-    if ts > host["bin_end"] or not host["started"]:
-        find_bin(tables, ts)
+    tables.host[0]["now"] = ts
+    on_tick(tables, ts)
 
 
 @hot
 def be(tables, ts):
     """Let it be ts, which may lie before now: a domain catches up, or has done so."""
+    tables.host[0]["now"] = ts
+    on_jump(tables, ts)
+
+
+@hot_if("level")
+def on_tick(tables, ts):
+    """Go on to the timeline's bin of ts, if it is another."""
     host = tables.host[0]
-    host["now"] = ts
-    if tables.level is None:
-        return
+    if ts > host["bin_end"] or not host["started"]:
+        find_bin(tables, ts)
+
+
+@hot_if("level")
+def on_jump(tables, ts):
+    """Go to the timeline's bin of ts."""
+    host = tables.host[0]
     if ts > host["bin_end"] or not host["started"]:
         find_bin(tables, ts)
     else:
@@ -52,7 +60,7 @@ def be(tables, ts):
         host["bin"] = np.int64((ts >> shift) - (host["first_ts"] >> shift))
 
 
-@kernel
+@kernel_if("level")
 def find_bin(tables, ts):
     """Find the timeline's row for ts, merging bins if there is none left."""
     host = tables.host[0]
@@ -64,7 +72,7 @@ def find_bin(tables, ts):
     host["bin_end"] = ((ts >> shift) << shift) + ((np.uint64(1) << shift) - np.uint64(1))
 
 
-@kernel
+@kernel_if("level")
 def widen(tables, ts):
     """Merge neighbouring bins until ts has one; its number.
 
@@ -108,7 +116,7 @@ def add_and_clear(timeline, into, place, group):
     b["kicks"] = 0
 
 
-@hot
+@hot_if("level")
 def bin_now(tables, dom):
     """Return the timeline's row of now and the domain's group, by reference."""
     host = tables.host[0]
@@ -118,7 +126,7 @@ def bin_now(tables, dom):
 # Records -----------------------------------------------------------------------------------------
 
 
-@hot
+@hot_if("level")
 def count(tables, slot, errno, dom):
     """Count a record in the operations' table."""
     row = tables.operations[np.uint64(slot), np.uint64(errno), np.uint64(dom)]
@@ -127,19 +135,16 @@ def count(tables, slot, errno, dom):
     row["records"] += 1
 
 
-@hot
+@hot_if("level")
 def record_done(tables, dom, op):
     """Count a record of a known operation by a configured domain, with rc 0."""
-    if tables.level is not None:
-        above = op >= FIRST_NON_HYPERCALL
-        count(tables, op - FIRST_NON_HYPERCALL + RESET_CONT + 1 if above else op, 0, dom)
+    above = op >= FIRST_NON_HYPERCALL
+    count(tables, op - FIRST_NON_HYPERCALL + RESET_CONT + 1 if above else op, 0, dom)
 
 
-@kernel
+@kernel_if("level")
 def record(tables, dom, op, rc):
     """Count any record by caller, operation and answer."""
-    if tables.level is None:
-        return
     slot = op
     if op >= FIRST_NON_HYPERCALL:
         slot = op - FIRST_NON_HYPERCALL + RESET_CONT + 1
@@ -165,22 +170,18 @@ def channel_type(state):
     return 1 if state == PIRQ else 0
 
 
-@hot
+@hot_if("level")
 def on_coalesced(tables, dom, index, state):
     """Count a notification of a port in a state that found the bit set."""
-    if tables.level is None:
-        return
     tables.types[channel_type(state)]["coalesced"] += 1
     bin_now(tables, dom)["coalesced"] += 1
     if tables.host[0]["level"] == PORT_LEVEL:
         tables.port_notified[np.uint64(index)]["coalesced"] += 1
 
 
-@hot
+@hot_if("level")
 def on_set(tables, dom, index, state, masked, priority):
     """Count a notification that set the bit of a port in a state; priority is -1 if it has none."""
-    if tables.level is None:
-        return
     host = tables.host[0]
     kind = channel_type(state)
     row = kind + 4 * (priority + 1)
@@ -216,19 +217,16 @@ def latency_bin(ns):
     return (octave + 1) * 32 + np.int64((ns >> np.uint64(octave)) & np.uint64(31))
 
 
-@hot
+@hot_if("level")
 def on_taken(tables, dom, events):
     """Count events whose pending bits an upcall took."""
-    if tables.level is not None:
-        bin_now(tables, dom)["delivered"] += events
-        tables.domain_stats[dom]["pending"] -= events
+    bin_now(tables, dom)["delivered"] += events
+    tables.domain_stats[dom]["pending"] -= events
 
 
-@hot
+@hot_if("level")
 def on_delivered(tables, dom, row, port_number, index):
     """Count the latency of an event that reached its handler, on the vcpu of a row."""
-    if tables.level is None:
-        return
     host = tables.host[0]
     latency = host["now"] - tables.since[np.uint64(index)]
     place = np.uint64(latency_bin(latency))
@@ -247,7 +245,7 @@ def on_delivered(tables, dom, row, port_number, index):
         log(tables, dom, row, port_number, index)
 
 
-@kernel
+@kernel_if("level")
 def log(tables, dom, row, port_number, index):
     """Write a delivery down."""
     host = tables.host[0]
@@ -266,7 +264,7 @@ def log(tables, dom, row, port_number, index):
     entry["type"] = tables.set_type[index]
 
 
-@hot
+@hot_if("level", otherwise=True)
 def has_log_room(tables):
     """Tell whether the log has room for what a record may deliver."""
     host = tables.host[0]
@@ -276,11 +274,9 @@ def has_log_room(tables):
     )
 
 
-@kernel
+@kernel_if("level")
 def on_cleared(tables, dom, index, masked):
     """Count a pending bit that went without a delivery."""
-    if tables.level is None:
-        return
     host = tables.host[0]
     bin_now(tables, dom)["cleared"] += 1
     tables.domain_stats[dom]["pending"] -= 1
@@ -292,17 +288,17 @@ def on_cleared(tables, dom, index, masked):
             rare["masked_ns"] += host["now"] - rare["masked_since"]
 
 
-@hot
+@hot_if("level")
 def on_masked(tables, index):
     """Note when a pending port was masked."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         tables.port_rare[np.uint64(index)]["masked_since"] = tables.host[0]["now"]
 
 
-@hot
+@hot_if("level")
 def on_unmasked(tables, index):
     """Count how long a pending port was masked."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[np.uint64(index)]
         rare["masked_ns"] += tables.host[0]["now"] - rare["masked_since"]
 
@@ -310,26 +306,22 @@ def on_unmasked(tables, index):
 # Life cycle --------------------------------------------------------------------------------------
 
 
-@kernel
+@kernel_if("level")
 def on_valid(tables, dom):
     """Note how many ports of a domain are valid."""
-    if tables.level is not None:
-        domain = tables.domain_stats[dom]
-        domain["valid_peak"] = max(domain["valid_peak"], np.int64(tables.domains[dom]["nr_ports"]))
+    domain = tables.domain_stats[dom]
+    domain["valid_peak"] = max(domain["valid_peak"], np.int64(tables.domains[dom]["nr_ports"]))
 
 
-@kernel
+@kernel_if("level", "modern")
 def on_bits_put_away(tables, dom):
     """Stop the clocks of 2-level bits that are pending when a domain leaves that ABI."""
-    if tables.level is None:
-        return
     now = tables.host[0]["now"]
     for port in range(pending_ports(tables, dom)):
         word = tables.shared[port >> 6, dom]
         if not word["pending"] & bit(port & 63):
             continue
         index = pool.pool_index(tables, dom, port)
-        tables.port_fifo[index]["type_2l"] = tables.set_type[index]
         if tables.host[0]["level"] == PORT_LEVEL:
             rare = tables.port_rare[index]
             rare["cleared_ns"] += now - tables.since[index]
@@ -337,19 +329,19 @@ def on_bits_put_away(tables, dom):
                 rare["masked_ns"] += now - rare["masked_since"]
 
 
-@kernel
+@kernel_if("level", "modern")
 def on_bits_back(tables, dom):
     """Start them again: 2-level bits that were left over are pending from now on."""
-    if tables.level is None:
-        return
     now = tables.host[0]["now"]
     for port in range(pending_ports(tables, dom)):
         if tables.shared[port >> 6, dom]["pending"] & bit(port & 63):
             index = pool.pool_index(tables, dom, port)
             tables.since[index] = now
-            tables.set_type[index] = tables.port_fifo[index]["type_2l"]
+            tables.set_type[index] = channel_type(tables.ports[index]["state"])
             if tables.host[0]["level"] == PORT_LEVEL:
-                tables.port_rare[index]["masked_since"] = now
+                rare = tables.port_rare[index]
+                rare["masked_since"] = now
+                rare["coalesced_at_set"] = tables.port_notified[index]["coalesced"]
 
 
 @kernel
@@ -360,20 +352,18 @@ def pending_ports(tables, dom):
     return min(np.int64(domain["nr_ports"]), limit)
 
 
-@kernel
+@kernel_if("level")
 def on_occupied(tables, dom):
     """Count a port in use."""
-    if tables.level is not None:
-        domain = tables.domain_stats[dom]
-        domain["in_use"] += 1
-        domain["in_use_peak"] = max(domain["in_use_peak"], domain["in_use"])
+    domain = tables.domain_stats[dom]
+    domain["in_use"] += 1
+    domain["in_use_peak"] = max(domain["in_use_peak"], domain["in_use"])
 
 
-@kernel
+@kernel_if("level")
 def on_freed(tables, dom):
     """Count a port no longer in use."""
-    if tables.level is not None:
-        tables.domain_stats[dom]["in_use"] -= 1
+    tables.domain_stats[dom]["in_use"] -= 1
 
 
 @hot
@@ -382,21 +372,28 @@ def lost(rare):
     return rare["saved"] + rare["no_control_block"]
 
 
-@kernel
+@kernel_if("level", otherwise=True)
+def has_edge_room(tables):
+    """Tell whether the log of edges has room for both directions of every port of a domain."""
+    host = tables.host[0]
+    if host["level"] != PORT_LEVEL:
+        return True
+    return len(tables.edges) - host["edges_used"] >= 2 * host["most_ports"]
+
+
+@kernel_if("level")
 def begin_channel(tables, peer):
     """Let sends to a port count from here on."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[peer]
         rare["set_before"] = tables.port_notified[peer]["set"]
         rare["coalesced_before"] = tables.port_notified[peer]["coalesced"]
         rare["lost_before"] = lost(rare)
 
 
-@kernel
+@kernel_if("level")
 def settle(tables, dom, index, target, peer):
     """Book what port `index` of `dom` sent to port `peer` of `target` since they were connected."""
-    if tables.level is None:
-        return
     host = tables.host[0]
     if host["level"] != PORT_LEVEL:
         return
@@ -416,97 +413,92 @@ def settle(tables, dom, index, target, peer):
     begin_channel(tables, peer)
 
 
-@kernel
+@kernel_if("level")
 def begin_repeat(tables, index):
     """Begin to notify a port for what was saved: that is no sender's doing."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
         rare["set_before"] -= tables.port_notified[index]["set"]
         rare["coalesced_before"] -= tables.port_notified[index]["coalesced"]
         rare["lost_before"] -= lost(rare)
 
 
-@kernel
+@kernel_if("level")
 def end_repeat(tables, index):
     """End that."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
         rare["set_before"] += tables.port_notified[index]["set"]
         rare["coalesced_before"] += tables.port_notified[index]["coalesced"]
         rare["lost_before"] += lost(rare)
 
 
-@kernel
+@kernel_if("level")
 def on_saved(tables, index):
     """Count a notification that found no event word."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         tables.port_rare[index]["saved"] += 1
 
 
-@kernel
+@kernel_if("level")
 def on_no_control_block(tables, index):
     """Count a notification that was lost on a vcpu without control block."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         tables.port_rare[index]["no_control_block"] += 1
 
 
-@hot
+@hot_if("level")
 def on_dropped(tables, index):
     """Count a send on an unbound port."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         tables.port_rare[np.uint64(index)]["dropped"] += 1
 
 
-@hot
+@hot_if("level")
 def on_to_xen(tables, index):
     """Count a send to a port that Xen consumes."""
-    if tables.level is not None and tables.host[0]["level"] == PORT_LEVEL:
+    if tables.host[0]["level"] == PORT_LEVEL:
         tables.port_rare[np.uint64(index)]["to_xen"] += 1
 
 
 # Vcpus -------------------------------------------------------------------------------------------
 
 
-@hot
+@hot_if("level")
 def on_kick(tables, dom, row):
     """Count an upcall_pending that went from 0 to 1."""
-    if tables.level is not None:
-        tables.vcpu_stats[row]["kicks"] += 1
-        bin_now(tables, dom)["kicks"] += 1
+    tables.vcpu_stats[row]["kicks"] += 1
+    bin_now(tables, dom)["kicks"] += 1
 
 
-@kernel
+@kernel_if("level")
 def on_poll_wake(tables, row):
     """Count a poller that was unblocked."""
-    if tables.level is not None:
-        tables.vcpu_stats[row]["poll_wakes"] += 1
+    tables.vcpu_stats[row]["poll_wakes"] += 1
 
 
-@hot
+@hot_if("level")
 def on_ignored_upcall(tables, row):
     """Count an upcall record that found nothing to do, or a guest that does it."""
-    if tables.level is not None:
-        tables.vcpu_stats[row]["ignored_upcalls"] += 1
+    tables.vcpu_stats[row]["ignored_upcalls"] += 1
 
 
-@hot
+@hot_if("level")
 def begin_upcall(tables, row):
     """Count a handler that starts."""
-    if tables.level is not None:
-        tables.vcpu_stats[row]["upcalls"] += 1
+    tables.vcpu_stats[row]["upcalls"] += 1
 
 
-@hot
+@hot_if("level")
 def end_upcall(tables, row, delivered):
     """Count what a handler that ends has delivered."""
-    if tables.level is not None and delivered == 0:
+    if delivered == 0:
         tables.vcpu_stats[row]["spurious"] += 1
 
 
-@hot
+@hot_if("level")
 def on_batch(tables, row, more, batch):
     """Count events delivered, and the batch they belong to."""
-    if tables.level is not None:
-        v = tables.vcpu_stats[row]
-        v["delivered"] += more
-        v["largest_batch"] = max(v["largest_batch"], batch)
+    v = tables.vcpu_stats[row]
+    v["delivered"] += more
+    v["largest_batch"] = max(v["largest_batch"], batch)

@@ -7,7 +7,7 @@ in 2010) and the guest's evtchn_do_upcall.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import hot, kernel
+from evtsim._jit import hot, hot_if, kernel
 from evtsim.kernels import pool, stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, prefetch, trailing_zeros
@@ -167,7 +167,7 @@ def take(tables, dom, port):
     tables.shared[port >> 6, dom]["pending"] &= ~bit(port & 63)
 
 
-@hot
+@hot_if("level")
 def count_delivered(tables, dom, row, first, taken):
     """Count the events taken, of ports from `first` on."""
     base = pool_index(tables, dom, first)
@@ -178,7 +178,7 @@ def count_delivered(tables, dom, row, first, taken):
         taken &= taken - ONE
 
 
-@hot
+@hot_if("level")
 def look_ahead(tables, dom, vcpu):
     """Ask for the statistics of what an upcall on the vcpu would deliver. Changes nothing."""
     domain = tables.domains[dom]
@@ -214,6 +214,5 @@ def upcall(tables, dom, row, vcpu):
         first = first_port(tables, dom, n)
         tables.shared[first >> 6, dom]["pending"] &= ~taken
         delivered += count_ones(taken)
-        if tables.level is not None:
-            count_delivered(tables, dom, row, first, taken)
+        count_delivered(tables, dom, row, first, taken)
     return delivered
