@@ -97,7 +97,7 @@ class GuestDomain(Domain):
     """A domain and what its kernel is doing, all of which ends with the domain."""
 
     def __init__(self, host: GuestHost, domid: int, config: DomainConfig, alive: bool) -> None:
-        super().__init__(domid, config, alive)
+        super().__init__(domid, config, alive, host.profile)
         self.host = host
         self.events: dict[int, Event] = {}
         self.handlers: dict[int, Handler] = {}  # of the vcpus that are not idle
@@ -114,9 +114,9 @@ class GuestDomain(Domain):
             self.events[port] = Event(self.host.now, TYPE_OF_STATE[self.channels[port].state])
         return effect
 
-    def select(self, port: int, vcpu: int) -> Effect:
-        """Point a vcpu to a word, and hear of it if that was a kick."""
-        effect = super().select(port, vcpu)
+    def mark(self, vcpu: int) -> Effect:
+        """Tell a vcpu that there are events for it, and hear of it if that was a kick."""
+        effect = super().mark(vcpu)
         if effect & Effect.KICK:
             self.host.schedule(self, vcpu)
         return effect
@@ -327,12 +327,11 @@ class GuestHost(ObservedHost):
         domain.eois.pop(port, None)
         return super().unmask(domain, port)
 
-    def close(self, domain: GuestDomain, port: int) -> Outcome:
+    def free_port(self, domain: GuestDomain, port: int) -> None:
         """Free a port, after the EOI it was waiting for."""
         if port in domain.eois:
-            # The guest has received an event on it, so it is the guest's and can be closed.
             self.unmask(domain, port)
-        return super().close(domain, port)
+        super().free_port(domain, port)
 
     def destroy_domain(self, domain: GuestDomain) -> Outcome:
         """End a domain with all that its kernel was about to do."""
