@@ -27,6 +27,7 @@ from tests.reference.interface import (
     XenError,
     check,
 )
+from tests.reference.invariants import check_invariants
 from tests.reference.profiles import PROFILES, Profile
 from tests.reference.two_level import TwoLevel
 
@@ -52,4 +53,5 @@ __all__ = [
     "Vcpu",
     "XenError",
     "check",
+    "check_invariants",
 ]

@@ -40,10 +40,11 @@ class EventWord:
 
 @dataclass
 class ControlBlock:
-    """What a vcpu and Xen share, and the guest's own heads of the queues it is emptying."""
+    """What a vcpu and Xen share, then the guest's own notes on the queues it is emptying."""
 
     ready: set[int] = field(default_factory=set)
     head: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
+    local_ready: set[int] = field(default_factory=set)  # empty unless a handler is running
     local_head: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
 
     def take_ready(self) -> set[int]:
@@ -182,7 +183,8 @@ class Fifo:
         block = self.blocks.get(vcpu)
         if block is None:
             return
-        ready = block.take_ready()
+        ready = block.local_ready
+        ready |= block.take_ready()
         while ready:
             priority = min(ready)
             port, more = self.consume(vcpu, priority)
