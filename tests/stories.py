@@ -135,6 +135,29 @@ def no_control_block(choice: int) -> Story:
         yield Op.SEND, port, 0
 
 
+def behind_the_mask(choice: int) -> Story:
+    """Raise what is masked, and close it, unmask it or leave it so."""
+    port = (yield Op.BIND_IPI, choice % 2, 0).port
+    yield Op.MASK, port, 0
+    yield Op.SEND, port, 0
+    yield Op.SEND, port, 0
+    if choice % 3 == 0:
+        yield Op.CLOSE, port, 0
+    if choice % 3 == 1:
+        yield Op.UNMASK, port, 0
+
+
+def xen_channel(choice: int) -> Story:
+    """Talk to Xen, and hear of it."""
+    xen = (yield Op.ALLOC_XEN, (choice % 4), 0).port
+    port = (yield Op.BIND_INTERDOMAIN, DOMID_SELF, xen).port
+    yield Op.SEND, port, 0
+    yield Op.NOTIFY_XEN, xen, 0
+    yield Op.SET_PRIORITY, xen if choice % 2 else port, 3
+    if choice % 3:
+        yield Op.FREE_XEN if choice % 5 else Op.CLOSE, xen if choice % 5 else port, 0
+
+
 def many_ports(choice: int) -> Story:
     """Go beyond the first page of the event array, and for a 32-bit domain the 2-level limit."""
     yield Op.INIT_CONTROL, 0, 0
@@ -164,4 +187,6 @@ SHORT_STORIES: tuple[Callable[[int], Story], ...] = (
     two_level_bit_left_over,
     saved,
     no_control_block,
+    behind_the_mask,
+    xen_channel,
 )
