@@ -8,8 +8,8 @@ from tests.reference import DomainConfig, Record, ReferenceHost
 FIELDS = ("rc", "port", "vcpu", "remote_dom", "remote_port", "effects")
 
 
-def host_of(configs: list[DomainConfig]) -> evtsim.Host:
-    return evtsim.Host(domains=[evtsim.Domain(**vars(config)) for config in configs])
+def host_of(configs: list[DomainConfig], profile: str = "xen-4.0") -> evtsim.Host:
+    return evtsim.Host(profile, [evtsim.Domain(**vars(config)) for config in configs])
 
 
 def trace_of(records: list[Record], host: evtsim.Host) -> evtsim.Trace:
@@ -23,7 +23,12 @@ def outcome_rows(outcomes: evtsim.Outcomes) -> list[tuple[int, ...]]:
 
 
 def assert_same_state(sim: evtsim.Simulator, reference: ReferenceHost) -> None:
-    for table in ("ports", "vcpus", "virqs", "pirqs"):
+    tables = ["ports", "vcpus", "virqs", "pirqs"]
+    if reference.profile.has_fifo:
+        tables += ["event_words", "fifo_queues"]
+        got = sim.state.domains()[["dom", "fifo", "num_evtchns"]].to_dict("records")
+        assert got == reference.abi(), "domains"
+    for table in tables:
         got = getattr(sim.state, table)().to_dict("records")
         assert got == getattr(reference, table)(), table
     for dom, domain in enumerate(reference.domains):

@@ -4,8 +4,10 @@ A handler is a generator: what it does between two ``yield`` happens in no time,
 is how long the event it has just delivered keeps it busy. A host looks for whatever is due next
 in a plain search, lets the time until then pass, and has it happen; it never works ahead of that.
 
-Only the 2-level ABI of profile xen-4.0. What does not belong here: anything that makes it faster,
-and anything imported from evtsim.
+A change of the ABI ends the rounds in progress of all the domain's vcpus, each at the end of the
+event that it is handling. Whatever such a round had still to look at is forgotten.
+
+What does not belong here: anything that makes it faster, and anything imported from evtsim.
 """
 
 from __future__ import annotations
@@ -17,18 +19,24 @@ from itertools import count
 from typing import Literal, NamedTuple
 
 from tests.observed import ObservedHost
-from tests.reference import Domain, DomainConfig, Effect, Op, Outcome, Record, State
+from tests.reference import (
+    Domain,
+    DomainConfig,
+    Effect,
+    Fifo,
+    Op,
+    Outcome,
+    Record,
+    State,
+    TwoLevel,
+)
 
 VIRQ_TIMER = 0
 EOI, HANDLER = 0, 1  # in the order in which they happen at one instant on one vcpu
 
-TYPE_OF_STATE = {
-    State.UNBOUND: "interdomain",
-    State.INTERDOMAIN: "interdomain",
-    State.PIRQ: "pirq",
-    State.VIRQ: "virq",
-    State.IPI: "ipi",
-}
+# All others count as interdomain: UNBOUND, since that is what it was or may become, and FREE,
+# which is pending only where something has been left over.
+TYPE_OF_STATE = {State.PIRQ: "pirq", State.VIRQ: "virq", State.IPI: "ipi"}
 
 
 @dataclass
@@ -97,7 +105,7 @@ class GuestDomain(Domain):
     """A domain and what its kernel is doing, all of which ends with the domain."""
 
     def __init__(self, host: GuestHost, domid: int, config: DomainConfig, alive: bool) -> None:
-        super().__init__(domid, config, alive)
+        super().__init__(domid, config, alive, host.profile)
         self.host = host
         self.events: dict[int, Event] = {}
         self.handlers: dict[int, Handler] = {}  # of the vcpus that are not idle
@@ -110,27 +118,30 @@ class GuestDomain(Domain):
         effect = super().set_pending(port, vcpu)
         if effect & Effect.COALESCED:
             self.events[port].coalesced += 1
-        else:
-            self.events[port] = Event(self.host.now, TYPE_OF_STATE[self.channels[port].state])
+        elif effect & Effect.SET:
+            self.events[port] = self._event_now(port)
         return effect
 
-    def select(self, port: int, vcpu: int) -> Effect:
-        """Point a vcpu to a word, and hear of it if that was a kick."""
-        effect = super().select(port, vcpu)
+    def _event_now(self, port: int) -> Event:
+        return Event(self.host.now, TYPE_OF_STATE.get(self.channels[port].state, "interdomain"))
+
+    def switch_abi(self, abi: TwoLevel | Fifo) -> None:
+        """Change the ABI. The bits of the 2-level ABI that come back begin at this time."""
+        super().switch_abi(abi)
+        self.events = {port: self._event_now(port) for port in abi.pending_ports()}
+
+    def mark(self, vcpu: int) -> Effect:
+        """Tell a vcpu that there are events for it, and hear of it if that was a kick."""
+        effect = super().mark(vcpu)
         if effect & Effect.KICK:
             self.host.schedule(self, vcpu)
         return effect
 
-    def active(self, port: int, vcpu: int) -> bool:
-        """Tell whether a handler on this vcpu would take this event now."""
-        if port not in self.pending or port in self.mask:
-            return False
-        return port < len(self.channels) and self.channels[port].notify_vcpu == vcpu
-
     def active_bits(self, word: int, vcpu: int) -> list[int]:
         """Read a word, as the numbers of its bits."""
         first = word * self.config.word_bits
-        return [bit for bit in range(self.config.word_bits) if self.active(first + bit, vcpu)]
+        bits = range(self.config.word_bits)
+        return [bit for bit in bits if self.abi.active(first + bit, vcpu)]
 
     def take_selector(self, vcpu: int) -> set[int]:
         """Read and clear a vcpu's selector, as Linux's xchg does."""
@@ -139,22 +150,24 @@ class GuestDomain(Domain):
         return selector
 
 
-# A scan yields the ports that were active when their word was read. It goes on only when the
-# handler has dealt with the one before, so each word is read when its turn comes.
+# A scan of the 2-level ABI yields the ports that were active when their word was read, and still
+# are when their turn comes. It goes on only when the handler has dealt with the one before.
 
 
 def scan_lowest(domain: GuestDomain, vcpu: int) -> Iterator[int]:
     """Look through one round's events from the lowest port upwards."""
     for word in sorted(domain.take_selector(vcpu)):
         for bit in domain.active_bits(word, vcpu):
-            yield word * domain.config.word_bits + bit
+            port = word * domain.config.word_bits + bit
+            if domain.abi.active(port, vcpu):
+                yield port
 
 
 def scan_linux(domain: GuestDomain, vcpu: int) -> Iterator[int]:
     """Look through one round's events as Linux's evtchn_2l_handle_events does."""
     word_bits = domain.config.word_bits
     timer = domain.vcpus[vcpu].virq_to_port.get(VIRQ_TIMER)
-    if timer is not None and domain.active(timer, vcpu):
+    if timer is not None and domain.abi.active(timer, vcpu):
         yield timer
 
     selector = domain.take_selector(vcpu)
@@ -172,16 +185,24 @@ def scan_linux(domain: GuestDomain, vcpu: int) -> Iterator[int]:
         bit = start_bit if word == start_word and turn == 0 else 0
         while bits_left := [b for b in bits if b >= bit]:
             bit = min(bits_left)
-            yield word * word_bits + bit
-            # The next one to look, be it in the next run, starts after this event.
+            port = word * word_bits + bit
+            # The next one to look, be it in the next run, starts after this event. (Linux says so
+            # after the event, but nobody looks before.)
             bit = (bit + 1) % word_bits
             domain.cursor[vcpu] = (word if bit else (word + 1) % word_bits, bit)
+            if domain.abi.active(port, vcpu):
+                yield port
             if bit == 0:
                 break
         # The start word's lower part is still to come, after all others.
         if word != start_word or turn != 0:
             selector.discard(word)
         word = (word + 1) % word_bits
+
+
+def scan_fifo(domain: GuestDomain, vcpu: int) -> Iterator[int]:
+    """Look through one round's events by priority, whichever scan is configured."""
+    return domain.abi.upcall(vcpu)
 
 
 SCANS = {"linux": scan_linux, "lowest": scan_lowest}
@@ -193,9 +214,12 @@ class GuestHost(ObservedHost):
     domains: list[GuestDomain]
 
     def __init__(
-        self, domains: Sequence[DomainConfig], guest: Callable[[int], GuestConfig]
+        self,
+        domains: Sequence[DomainConfig],
+        guest: Callable[[int], GuestConfig],
+        profile: str = "xen-4.0",
     ) -> None:
-        super().__init__(domains)
+        super().__init__(domains, profile)
         self.guest = guest
         self.deliveries: list[Delivery] = []
         # By (dom, vcpu). They go on when a domain is destroyed and created anew.
@@ -273,20 +297,21 @@ class GuestHost(ObservedHost):
     def _run(self, domain: GuestDomain, vcpu: int) -> Iterator[int]:
         """Handle events for as long as there are any, and yield how long each one takes."""
         v = domain.vcpus[vcpu]
-        scan = SCANS[self.guest(domain.domid).scan]
         counts = self.vcpu[domain.domid, vcpu]
         counts["upcalls"] += 1
         self.runs[domain.domid, vcpu] += 1
         delivered = 0
         while v.upcall_pending:
             v.upcall_pending = False
+            abi = domain.abi
+            scan = scan_fifo if domain.fifo else SCANS[self.guest(domain.domid).scan]
             for port in scan(domain, vcpu):
-                # Its word may have been read long ago.
-                if domain.active(port, vcpu):
-                    delivered += 1
-                    counts["delivered"] += 1
-                    counts["largest_batch"] = max(counts["largest_batch"], delivered)
-                    yield self._deliver(domain, vcpu, port)
+                delivered += 1
+                counts["delivered"] += 1
+                counts["largest_batch"] = max(counts["largest_batch"], delivered)
+                yield self._deliver(domain, vcpu, port)
+                if domain.abi is not abi:
+                    break
         counts["spurious"] += delivered == 0
 
     def _deliver(self, domain: GuestDomain, vcpu: int, port: int) -> int:
@@ -295,16 +320,16 @@ class GuestHost(ObservedHost):
         key = (domain.domid, vcpu)
         handling = guest.handler(*key, self.handled[key])
         self.handled[key] += 1
-        domain.pending.discard(port)
+        domain.abi.clear_pending(port)
         event = domain.events.pop(port)
         since, latency = event.raised_ts, self.now - event.raised_ts
         channel = (port, event.type, since, latency, event.coalesced)
         self.deliveries.append(Delivery(self.now, *key, *channel, batch=self.runs[key]))
         self._count_delivered((domain.domid, port), self.now)
         if guest.eoi == "late":
-            domain.mask.add(port)
-            # The mask bit keeps the port from being handled again before this is over.
-            assert port not in domain.eois
+            domain.abi.set_mask(port)
+            # The mask bit keeps the port from being handled again before this is over, unless the
+            # ABI changes: then the later of the two takes the place of the earlier.
             domain.eois[port] = Eoi(self.now + handling + guest.eoi_ns, vcpu)
         return handling
 
@@ -319,20 +344,20 @@ class GuestHost(ObservedHost):
 
     def mask(self, domain: GuestDomain, port: int) -> Outcome:
         """Set a mask bit, for longer than until the EOI."""
+        outcome = super().mask(domain, port)
         domain.eois.pop(port, None)
-        return super().mask(domain, port)
+        return outcome
 
     def unmask(self, domain: GuestDomain, port: int) -> Outcome:
         """Clear a port's mask bit, which leaves nothing to do for an EOI."""
         domain.eois.pop(port, None)
         return super().unmask(domain, port)
 
-    def close(self, domain: GuestDomain, port: int) -> Outcome:
+    def free_port(self, domain: GuestDomain, port: int) -> None:
         """Free a port, after the EOI it was waiting for."""
         if port in domain.eois:
-            # The guest has received an event on it, so it is the guest's and can be closed.
             self.unmask(domain, port)
-        return super().close(domain, port)
+        super().free_port(domain, port)
 
     def destroy_domain(self, domain: GuestDomain) -> Outcome:
         """End a domain with all that its kernel was about to do."""

@@ -66,7 +66,7 @@ def _drawing(duration, stream, seed):
     )
 
 
-def reference_of(configs, guest):
+def reference_of(configs, guest, profile="xen-4.0"):
     def config(dom):
         own = guest.overrides.get(dom, guest)
         return GuestConfig(
@@ -77,7 +77,7 @@ def reference_of(configs, guest):
             eoi_ns=own.eoi_ns,
         )
 
-    return GuestHost(configs, config)
+    return GuestHost(configs, config, profile)
 
 
 def delivery_rows(run):
@@ -95,12 +95,13 @@ def assert_same(sim, reference):
     assert run.state.tables.host["now"][0] == sim.last_ts
 
 
-@given(runs(size=60), guests, st.integers(0, 30))
+@given(runs(size=60, profile=evtsim.abi.PROFILES), guests, st.integers(0, 30))
 def test_kernels_and_reference_agree(run, guest, rest):
-    configs, records, _, _ = run
-    reference = reference_of(configs, guest)
+    configs, records, _, drawn = run
+    profile = drawn.profile.name
+    reference = reference_of(configs, guest, profile)
     outcomes = [tuple(reference.apply(record)) for record in records]
-    sim = evtsim.Simulator(host_of(configs), guest, "port", deliveries=1000)
+    sim = evtsim.Simulator(host_of(configs, profile), guest, "port", deliveries=1000)
     assert outcome_rows(sim.apply(trace_of(records, sim.host))) == outcomes
     assert_same(sim, reference)
     sim.advance(sim.last_ts + rest)
@@ -111,10 +112,10 @@ def test_kernels_and_reference_agree(run, guest, rest):
     assert_same(sim, reference)
 
 
-@given(runs(size=60), guests, st.integers(1, 7))
+@given(runs(size=60, profile=evtsim.abi.PROFILES), guests, st.integers(1, 7))
 def test_a_trace_may_be_cut_anywhere(run, guest, size):
-    configs, records, _, _ = run
-    host = host_of(configs)
+    configs, records, _, reference = run
+    host = host_of(configs, reference.profile.name)
     trace = trace_of(records, host)
     whole = evtsim.Simulator(host, guest, "port", deliveries=1000)
     pieces = evtsim.Simulator(host, guest, "port", deliveries=1000)
@@ -138,10 +139,10 @@ def assert_identical(one, other):
         assert np.array_equal(table, also), name
 
 
-@given(runs(size=60), guests)
+@given(runs(size=60, profile=evtsim.abi.PROFILES), guests)
 def test_statistics_change_nothing(run, guest):
-    configs, records, _, _ = run
-    trace = trace_of(records, host_of(configs))
+    configs, records, _, reference = run
+    trace = trace_of(records, host_of(configs, reference.profile.name))
     plain = evtsim.Simulator(trace.host, guest)
     rows = outcome_rows(plain.apply(trace))
     plain.drain()
@@ -165,10 +166,11 @@ def test_recordings(path, eoi):
     ]
     guest = evtsim.Guest(wake_ns=4, handler_ns=2, eoi=eoi, eoi_ns=3)
     records = [Record(*row) for row in recording["trace"][:500].tolist()]
-    reference = reference_of(configs, guest)
+    profile = path.parent.name
+    reference = reference_of(configs, guest, profile)
     for record in records:
         reference.apply(record)
-    sim = evtsim.Simulator(host_of(configs), guest, "port", deliveries=10_000)
+    sim = evtsim.Simulator(host_of(configs, profile), guest, "port", deliveries=10_000)
     sim.apply(trace_of(records, sim.host))
     assert_same(sim, reference)
 

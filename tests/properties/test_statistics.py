@@ -23,6 +23,8 @@ PORT_COUNTS = (
     "masked",
     "delivered",
     "cleared",
+    "saved",
+    "no_control_block",
     "pending_ns",
     "masked_ns",
     "latency_sum",
@@ -80,9 +82,11 @@ def assert_books_balance(run, *, guest=False):
 
 
 def assert_same_counts(run, observed):
+    outstanding = observed.outstanding()
     for row in run.ports.to_dict("records"):
         want = observed.port[row["dom"], row["port"]]
         assert {n: row[n] for n in PORT_COUNTS} == {n: want[n] for n in PORT_COUNTS}, row
+        assert row["outstanding"] == outstanding[row["dom"], row["port"]], row
     for row in run.vcpus.to_dict("records"):
         want = observed.vcpu[row["dom"], row["vcpu"]]
         assert {n: row[n] for n in VCPU_COUNTS} == {n: want[n] for n in VCPU_COUNTS}, row
@@ -108,13 +112,14 @@ def assert_same_counts(run, observed):
         assert events <= sum(low <= latency <= high for latency in observed.latencies)
 
 
-@given(runs(size=80))
+@given(runs(size=80, profile=evtsim.abi.PROFILES))
 def test_counts_are_those_of_an_observer(run):
-    configs, records, _, _ = run
-    observed = ObservedHost(configs)
+    configs, records, _, reference = run
+    profile = reference.profile.name
+    observed = ObservedHost(configs, profile)
     for record in records:
         observed.apply(record)
-    replayed = evtsim.replay(trace_of(records, host_of(configs)), stats="port")
+    replayed = evtsim.replay(trace_of(records, host_of(configs, profile)), stats="port")
     assert_books_balance(replayed)
     assert_same_counts(replayed, observed)
 
@@ -136,17 +141,18 @@ def test_counts_on_recordings_are_those_of_an_observer(path):
     names = recording["domains"].dtype.names
     rows = recording["domains"].tolist()
     configs = [DomainConfig(**dict(zip(names, row, strict=True))) for row in rows]
-    observed = ObservedHost(configs)
+    profile = path.parent.name
+    observed = ObservedHost(configs, profile)
     records = [Record(*row) for row in recording["trace"][:600].tolist()]
     for record in records:
         observed.apply(record)
-    assert_same_counts(evtsim.replay(trace_of(records, host_of(configs))), observed)
+    assert_same_counts(evtsim.replay(trace_of(records, host_of(configs, profile))), observed)
 
 
-@given(runs(size=60))
+@given(runs(size=60, profile=evtsim.abi.PROFILES))
 def test_statistics_change_no_answer(run):
-    configs, records, outcomes, _ = run
-    trace = trace_of(records, host_of(configs))
+    configs, records, outcomes, reference = run
+    trace = trace_of(records, host_of(configs, reference.profile.name))
     plain = evtsim.Simulator(trace.host)
     plain.apply(trace)
     for level in ("domain", "port"):
