@@ -326,6 +326,7 @@ def leave(tables, dom):
             queue["head"] = 0
             queue["tail"] = 0
             queue["local_head"] = 0
+    stats.on_bits_back(tables, dom)
 
 
 @kernel_if("modern", otherwise=0)

@@ -459,7 +459,6 @@ def reset(tables, dom, named):
     if port_ops.is_fifo(tables, target):
         fifo.leave(tables, target)
         guest.on_abi_switch(tables, target)
-        stats.on_bits_back(tables, target)
     return 0
 
 
