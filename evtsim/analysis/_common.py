@@ -11,8 +11,6 @@ from evtsim.errors import EvtsimError, shown
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pandas as pd
-
     from evtsim.run import Run
 
 
@@ -22,12 +20,6 @@ def choose(by: str, groupings: Iterable[str]) -> str:
     if by not in known:
         raise EvtsimError(f"by is {shown(by)} (expected one of: {', '.join(known)})")
     return by
-
-
-def require_column(frame: pd.DataFrame, column: str) -> None:
-    """Raise an EvtsimError if the run's profile has no such thing."""
-    if column not in frame:
-        raise EvtsimError(f"by={column!r}: channels of this run's profile have no {column}")
 
 
 def share(part: Any, whole: Any) -> Any:

@@ -27,6 +27,8 @@ def _notified_ports(run: Run) -> pd.DataFrame:
 def selector_words(run: Run) -> pd.DataFrame:
     """Tell in which words of a vcpu's selector notifications and deliveries gather.
 
+    Domains under the FIFO ABI have no selectors, and no rows.
+
     A handler looks through a word's ports bit by bit, so ports that are often pending together
     are handled faster in few words; and what is in one word waits for its neighbours.
 
@@ -44,6 +46,7 @@ def selector_words(run: Run) -> pd.DataFrame:
         (of what the vcpu's ports delivered, 0 to 1).
     """
     ports = _notified_ports(run)
+    ports = ports[run.state.tables.domains["fifo"][ports["dom"]] == 0]
     bits = run.host.domains["word_bits"].astype(np.int64)
     ports = ports.assign(ports=1, word=ports["port"] // bits[ports["dom"]])
     counted = ["ports", "raised", "coalesced", "delivered"]
@@ -55,7 +58,10 @@ def selector_words(run: Run) -> pd.DataFrame:
         frame["delivered"], frame.groupby(VCPU)["delivered"].transform("sum")
     )
     order = ["delivered", "raised"]
-    return frame.sort_values(order, ascending=False, kind="stable", ignore_index=True)
+    words: pd.DataFrame = frame.sort_values(
+        order, ascending=False, kind="stable", ignore_index=True
+    )
+    return words
 
 
 def fairness(run: Run) -> pd.DataFrame:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evtsim.analysis._common import choose, require_column
-from evtsim.state import PORT_LEVEL
+from evtsim.analysis._common import choose
 from evtsim.statistics import QUANTILES, require
+from evtsim.tables import PORT_LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ def latency_percentiles(run: Run, by: str = "type") -> pd.DataFrame:
         With stats; by="group" needs stats="port".
     by : {"type", "host", "group", "priority"}
         What makes a row: types of channels, the whole host, groups of domains as in the
-        timeline, or priorities.
+        timeline, or priorities (-1: under the 2-level ABI).
 
     Returns
     -------
@@ -46,8 +46,6 @@ def latency_percentiles(run: Run, by: str = "type") -> pd.DataFrame:
     """
     keys = KEYS[choose(by, KEYS)]
     histogram = run.latency
-    for key in keys:
-        require_column(histogram, key)
     if by == "group":
         require(run.state, PORT_LEVEL, "latency by groups of domains")
     histogram = histogram[(histogram["type"] == "all") == (by == "group")].assign(host=0)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evtsim import statistics
-from evtsim.analysis._common import choose, per_second, require_column, share
+from evtsim.analysis._common import choose, per_second, share
+from evtsim.errors import EvtsimError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,8 @@ def coalescing(run: Run, by: str = "port") -> pd.DataFrame:
         ports = run.ports
         ports = ports[ports["raised"] > 0].assign(ports=1)
         ports["rate_low"] = 2.0 ** np.floor(np.log2(per_second(ports["raised"], run)))
-        require_column(ports, GROUPINGS[by][-1])
+        if by == "priority" and "priority" not in ports:
+            raise EvtsimError(f"by='priority': profile {run.host.profile} has no priorities")
         counted = [*(["ports"] if by != "port" else []), "raised", "coalesced"]
         frame = ports.groupby(GROUPINGS[by], as_index=False, observed=True)[counted].sum()
     frame["coalesced_share"] = share(frame["coalesced"], frame["raised"])

@@ -6,6 +6,7 @@ import pytest
 
 import evtsim
 from evtsim import EvtsimError, analysis, statistics, workloads
+from evtsim.abi import Op
 from evtsim.analysis import outliers
 
 
@@ -74,30 +75,25 @@ def test_latencies_of_groups_lie_within_their_ports(mixed):
     assert frame["p50_ns"].min() <= host["p50_ns"] <= frame["p50_ns"].max()
 
 
-class WithPriorities(evtsim.Run):
-    """A run of which every second port has priority 7, the others 3."""
-
-    @property
-    def ports(self):
-        return super().ports.assign(priority=lambda ports: 3 + 4 * (ports["port"] % 2))
-
-    @property
-    def latency(self):
-        latency = super().latency
-        return pd.concat([latency.assign(priority=3), latency.assign(priority=7)])
-
-
-def test_priorities_are_told_apart_where_there_are_any(mixed):
-    run = WithPriorities(mixed.host, mixed.state)
-    frame = analysis.coalescing(run, by="priority").set_index("priority")
-    assert frame["raised"].sum() == mixed.ports["raised"].sum()
-    odd = mixed.ports[mixed.ports["port"] % 2 == 1]
-    assert frame.loc[7, "raised"] == odd["raised"].sum()
+def test_priorities_are_told_apart_where_there_are_any():
+    b = evtsim.TraceBuilder(evtsim.Host.uniform(1, profile="xen-4.23"))
+    b.record(Op.INIT_CONTROL, dom=0)
+    b.record(Op.EXPAND_ARRAY, dom=0)
+    for port, priority in ((1, 3), (2, 7), (3, 7)):
+        b.bind_ipi(dom=0)
+        b.record(Op.SET_PRIORITY, dom=0, arg0=port, arg1=priority)
+    for i in range(10):
+        for port in (1, 2, 3, 3):
+            b.send(dom=0, port=port, ts=1_000 * i)
+        b.upcall(dom=0, ts=1_000 * i + 100 * (i + 1))
+    run = evtsim.replay(b.trace())
+    frame = analysis.coalescing(run, by="priority")
+    columns = ["priority", "ports", "raised", "coalesced"]
+    assert frame[columns].to_numpy().tolist() == [[7, 2, 30, 10], [3, 1, 10, 0]]
     latencies = analysis.latency_percentiles(run, by="priority")
-    (host,) = analysis.latency_percentiles(mixed, by="host").to_numpy().tolist()
-    assert latencies.to_numpy().tolist() == [[3, *host], [7, *host]]
-    both = analysis.latency_percentiles(run)
-    assert (both["events"] == 2 * analysis.latency_percentiles(mixed)["events"]).all()
+    assert latencies[["priority", "events"]].to_numpy().tolist() == [[3, 10], [7, 20]]
+    assert latencies["max_ns"].tolist() == [1_000, 1_000]
+    assert len(analysis.selector_words(run)) == 0
 
 
 def test_pending_is_what_is_pending(mixed):

@@ -21,7 +21,7 @@ QUESTIONS = {
     **{f"coalescing {by}": (analysis.coalescing, by) for by in ("port", "domain", "type", "rate")},
     **{
         f"latency_percentiles {by}": (analysis.latency_percentiles, by)
-        for by in ("type", "host", "group")
+        for by in ("type", "host", "group", "priority")
     },
     **{f"errors {by}": (analysis.errors, by) for by in ("domain", "operation")},
     **{
@@ -96,7 +96,12 @@ def test_sweep_is_documented():
 
 
 NEED_NO_PORTS = {
-    *("coalescing type", "latency_percentiles type", "latency_percentiles host"),
+    *(
+        "coalescing type",
+        "latency_percentiles type",
+        "latency_percentiles host",
+        "latency_percentiles priority",
+    ),
     *("errors domain", "errors operation", "pending", "exhaustion"),
 }
 
@@ -128,7 +133,7 @@ def test_a_run_that_was_kept_answers_the_same(run, question, tmp_path_factory):
     [
         (analysis.coalescing, "colour"),
         (analysis.coalescing, "priority"),
-        (analysis.latency_percentiles, "priority"),
+        (analysis.latency_percentiles, "state"),
         (analysis.errors, "port"),
     ],
 )

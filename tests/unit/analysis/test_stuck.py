@@ -4,6 +4,7 @@ import pytest
 
 import evtsim
 from evtsim import analysis, workloads
+from evtsim.abi import Op
 
 
 def connected(vcpus=2, word_bits=64):
@@ -43,7 +44,7 @@ def test_the_other_vcpu_has_taken_the_selector_bit():
     b.send(dom=0, port=1, ts=400)  # coalesces, so it tells nobody either
     row = found(b)
     assert row["category"] == "lost"
-    assert "no vcpu has its selector bit" in row["reason"]
+    assert "in no vcpu's selector or queue" in row["reason"]
     assert row["coalesced"] == 1
 
 
@@ -102,6 +103,62 @@ def test_all_kinds_at_once_are_told_apart():
     assert stuck["port"].tolist() == [1, 2, 3, 5]
     assert stuck["category"].tolist() == ["never_woken", "upcalls_masked", "masked", "no_peer"]
     assert stuck["since_ns"].isna().tolist() == [False, False, False, True]
+
+
+def fifo(*, pages=1, vcpus=2):
+    """Return a builder in which dom0, under the FIFO ABI, has an IPI to vcpu 1 at port 1."""
+    b = evtsim.TraceBuilder(evtsim.Host.uniform(1, vcpus=vcpus, profile="xen-4.23"))
+    b.record(Op.INIT_CONTROL, dom=0, arg0=0)
+    for _ in range(pages):
+        b.record(Op.EXPAND_ARRAY, dom=0)
+    b.bind_ipi(dom=0, target_vcpu=1)
+    return b
+
+
+def test_fifo_events_that_went_nowhere():
+    b = fifo(pages=0)
+    b.send(dom=0, port=1, ts=100)
+    row = found(b)
+    assert (row["category"], row["port"]) == ("no_event_word", 1)
+    assert "saved until the event array has its word" in row["reason"]
+    b = fifo()
+    b.send(dom=0, port=1, ts=100)
+    row = found(b)
+    assert (row["category"], row["reason"]) == (
+        "no_control_block",
+        "vcpu 1 has no control block: 1 were lost",
+    )
+    b.record(Op.INIT_CONTROL, dom=0, arg0=1)
+    assert len(analysis.stuck(evtsim.replay(b.trace()))) == 0
+
+
+def test_fifo_events_in_a_queue_are_judged_by_its_vcpu():
+    b = fifo()
+    b.record(Op.INIT_CONTROL, dom=0, arg0=1)
+    b.send(dom=0, port=1, ts=100)
+    row = found(b)
+    assert (row["category"], row["vcpu"]) == ("never_woken", 1)
+    b.set_upcall_mask(dom=0, vcpu=1, value=1)
+    assert found(b)["category"] == "upcalls_masked"
+    assert len(analysis.stuck(evtsim.replay(b.trace()[:-1], guest=evtsim.Guest()))) == 0
+    b = fifo()
+    b.record(Op.INIT_CONTROL, dom=0, arg0=1)
+    b.bind_virq(dom=0, virq=2, ts=50)
+    b.raise_virq(dom=0, virq=2, ts=100)
+    b.bind_vcpu(dom=0, port=2, target_vcpu=1, ts=110)
+    row = found(b)  # the old vcpu's queue still has it, and that one delivers it
+    assert (row["category"], row["vcpu"]) == ("never_woken", 1)
+    assert "vcpu 0 was told" in row["reason"]
+    b.upcall(dom=0, vcpu=0, ts=120)
+    assert len(analysis.stuck(evtsim.replay(b.trace()))) == 0
+
+
+def test_fifo_events_behind_a_mask():
+    b = fifo()
+    b.record(Op.INIT_CONTROL, dom=0, arg0=1)
+    b.mask(dom=0, port=1)
+    b.send(dom=0, port=1, ts=100)
+    assert found(b)["category"] == "masked"
 
 
 def test_what_a_guest_is_about_to_do_is_not_stuck():
