@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import os
 from pathlib import Path
@@ -19,7 +20,8 @@ from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
 from evtsim.outcomes import Outcomes
-from evtsim.simulator import Progress, Simulator
+from evtsim.progress import Shown, shown_progress
+from evtsim.simulator import Simulator
 from evtsim.state import State
 from evtsim.tables import PORT_LEVEL
 from evtsim.trace import Trace
@@ -244,7 +246,8 @@ class Run:
         return f"<Run of {self.records:,} records, {errors:,} of them errors, on {self.host!r}>"
 
     def _repr_html_(self) -> str:
-        return f"<b>Run</b> {repr(self)[8:-1]}{self.summary()._repr_html_()}"  # type: ignore[operator]
+        what = html.escape(repr(self)[8:-1])
+        return f"<b>Run</b> {what}{self.summary()._repr_html_()}"  # type: ignore[operator]
 
 
 def _load_outcomes(path: Path) -> Outcomes:
@@ -265,7 +268,7 @@ def replay(
     stats: str | None = "port",
     outcomes: bool = True,
     drain: bool = False,
-    progress: Progress | None = None,
+    progress: Shown = None,
     threads: int = 1,
     deliveries: int | None = None,
 ) -> Run:
@@ -284,8 +287,9 @@ def replay(
         Whether to keep what each record answered, 18 bytes each.
     drain : bool
         Whether the guest goes on after the last record until nothing is left to do.
-    progress : callable, optional
-        Called as ``progress(done, total)`` after every chunk of records.
+    progress : callable or True, optional
+        Called as ``progress(done, total)`` after every chunk of records; True shows a bar, in
+        notebooks too.
     threads : int
         The most cores to use; see :class:`Simulator`.
     deliveries : int, optional
@@ -305,7 +309,8 @@ def replay(
     if not isinstance(trace, Trace):
         trace = Trace.load(trace, host)
     sim = Simulator(trace.require_host(host), guest, stats, threads, deliveries=deliveries)
-    kept = sim.apply(trace, outcomes, progress=progress)
+    with shown_progress(progress, "replaying", "records") as show:
+        kept = sim.apply(trace, outcomes, progress=show)
     if drain:
         sim.drain()
     return Run.of(sim, kept)

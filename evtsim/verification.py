@@ -10,7 +10,8 @@ import numpy as np
 from evtsim import abi
 from evtsim.errors import EvtsimError, shown
 from evtsim.outcomes import FIELDS, Outcomes
-from evtsim.simulator import Progress, Simulator
+from evtsim.progress import Shown, shown_progress
+from evtsim.simulator import Simulator
 from evtsim.trace import Trace
 
 if TYPE_CHECKING:
@@ -84,15 +85,15 @@ class Verification:
         return f"<b>Verification</b>: {self}{table}"
 
 
-def verify(trace: Trace, *, progress: Progress | None = None, threads: int = 1) -> Verification:
+def verify(trace: Trace, *, progress: Shown = None, threads: int = 1) -> Verification:
     """Replay a trace and compare with what it recorded.
 
     Parameters
     ----------
     trace : Trace
         With recorded outcomes, from its first record on: what came before decides the answers.
-    progress : callable, optional
-        Called as ``progress(done, total)`` after every chunk of records.
+    progress : callable or True, optional
+        Called as ``progress(done, total)`` after every chunk of records; True shows a bar.
     threads : int
         The most cores to use; see :class:`Simulator`.
 
@@ -110,7 +111,8 @@ def verify(trace: Trace, *, progress: Progress | None = None, threads: int = 1) 
     recorded = trace.recorded
     if recorded is None or not list(recorded.fields()):
         raise EvtsimError(f"{trace.path or 'trace'}: has no recorded outcomes to compare with")
-    simulated = Simulator(trace.require_host(), threads=threads).apply(trace, progress=progress)
+    with shown_progress(progress, "verifying", "records") as show:
+        simulated = Simulator(trace.require_host(), threads=threads).apply(trace, progress=show)
     assert simulated is not None
     return compare(trace, recorded, simulated)
 
