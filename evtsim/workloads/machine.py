@@ -93,6 +93,7 @@ class Machine:
         self.channels[self.attackers] = 0
         self.first_end = 2 * (np.cumsum(self.channels) - self.channels)
         self.ports = self._ports()
+        self.words = self.ports // 64 + 1
         self._sources = [self._of_vcpus(), self._of_lives()]
         self.settings: dict[str, int] = {
             "waiting": 1,
@@ -284,7 +285,7 @@ class Machine:
         while node:
             due[node] = 0
             node >>= 1
-        used = np.zeros((self.ports // 64 + 1).sum(), np.uint64)
+        used = np.zeros(self.words.sum(), np.uint64)
         used[domains["first_used"]] = 1  # port 0 is reserved
         served = self._served(sources, domains)
         return t.Engine(state, due, sources, self._ends(sources), domains, used, program, served)
@@ -306,8 +307,7 @@ class Machine:
         domains["first_vcpu"] = np.cumsum(self.vcpus) - self.vcpus
         domains["channels"] = self.channels
         domains["ports"] = self.ports
-        words = self.ports // 64 + 1
-        domains["first_used"] = np.cumsum(words) - words
+        domains["first_used"] = np.cumsum(self.words) - self.words
         domains["vcpus"] = self.vcpus
         domains["service"] = self.services
         domains["stage"] = 2

@@ -184,7 +184,7 @@ EXTENT = (RECORDS, DURATION, START, SEED, DELIVER)
 
 ABI = choice("abi", ("2l", "fifo"), "how guests take events: the 2-level ABI or the FIFO one")
 PROFILE = Parameter(
-    "profile", None, 0, 0, "", "of the host's Xen; none: xen-4.23 for FIFO, else xen-4.0",
+    "profile", None, 0, 0, "", "of the host's Xen; xen-4.23 with abi=fifo, else xen-4.0",
     tuple(abi.PROFILES),
 )  # fmt: skip
 

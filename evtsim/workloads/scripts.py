@@ -67,24 +67,26 @@ def table(instructions: Iterable[Instruction]) -> Array:
     return np.array([*instructions, _do(t.END, t.GUEST)], t.INSTRUCTION)
 
 
-def _init_irq(abi: Abi, ports: int) -> Iterator[Instruction]:
-    """Mask every port before any is bound; under the FIFO ABI there are none yet."""
-    if abi.fifo:
-        yield _init_control(0)
-        return
-    for port in range(1, ports + 1):
-        yield _do(Op.MASK, t.GUEST, arg=port, pause=t.NONE)
+# What one ABI alone asks for takes no draw, so that boots are alike under both.
 
 
-# Neither these nor masks take a draw, so that boots are alike under both ABIs.
 def _init_control(vcpu: int) -> Instruction:
     """Give a vcpu its control block."""
     return _do(Op.INIT_CONTROL, t.GUEST, arg=vcpu, pause=t.NONE)
 
 
 def _set_priority(who: int, channel: int, priority: int) -> Instruction:
-    """Give a port its priority, from its next event on."""
+    """Give a port its priority, for when it is linked next."""
     return _do(Op.SET_PRIORITY, who, channel, priority, pause=t.NONE)
+
+
+def _init_irq(abi: Abi, ports: int) -> Iterator[Instruction]:
+    """Set the FIFO ABI up, or mask every port before any is bound."""
+    if abi.fifo:
+        yield _init_control(0)
+        return
+    for port in range(1, ports + 1):
+        yield _do(Op.MASK, t.GUEST, arg=port, pause=t.NONE)
 
 
 def _vcpus(abi: Abi, vcpus: int) -> Iterator[Instruction]:
