@@ -96,7 +96,8 @@ class Host:
     Parameters
     ----------
     profile : str
-        ``"xen-4.0"``: the code of January 2010 (4.0.0-rc1).
+        ``"xen-4.0"``: the code of January 2010 (4.0.0-rc1), or ``"xen-4.23"``: of mid 2026,
+        with the FIFO ABI.
     domains : sequence of Domain, or array of DOMAIN_DTYPE
         1 to 32,752 domains.
 
@@ -181,6 +182,22 @@ class Host:
         if len(trace) == 0:
             raise HostError("a trace without records does not tell its host")
         return cls(profile, infer_domains(trace))
+
+    def port_limits(self, *, fifo: bool = False) -> npt.NDArray[np.int64]:
+        """Return how many ports each domain may have, port 0 included: int64, one a domain.
+
+        Parameters
+        ----------
+        fifo : bool
+            Under the FIFO ABI, else under the 2-level one.
+        """
+        wide = self.domains["word_bits"] == 64
+        limits = np.where(wide, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])
+        if fifo:
+            limits = np.full(len(self), abi.MAX_PORT_FIFO)
+        if abi.PROFILES[self.profile].fifo:  # whose Xen looks at max_port
+            limits = np.minimum(limits, self.domains["max_port"].astype(np.int64) + 1)
+        return limits
 
     # Files ---------------------------------------------------------------------------------------
 

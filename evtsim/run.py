@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,17 +73,49 @@ class Run:
         As it was when the run was taken; it does not change any more.
     outcomes : Outcomes or None
         What each record answered, if that was kept.
+    trace : Trace or None
+        What was replayed, if it was one trace from the start and still is at hand.
     """
 
-    def __init__(self, host: Host, state: State, outcomes: Outcomes | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        state: State,
+        outcomes: Outcomes | None = None,
+        trace: Trace | None = None,
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
         self.host = host
         self.state = state
         self.outcomes = outcomes
+        self.trace = trace
+        self._source = source
 
     @classmethod
-    def of(cls, sim: Simulator, outcomes: Outcomes | None = None) -> Run:
-        """Take what a simulator has, and leave it to go on."""
-        return cls(sim.host, sim.state.copy(), outcomes)
+    def of(
+        cls, sim: Simulator, outcomes: Outcomes | None = None, trace: Trace | None = None
+    ) -> Run:
+        """Take what a simulator has, and leave it to go on.
+
+        Parameters
+        ----------
+        sim : Simulator
+        outcomes : Outcomes, optional
+            What its records answered.
+        trace : Trace, optional
+            The records that it applied.
+        """
+        return cls(sim.host, sim.state.copy(), outcomes, trace)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where the records came from, as far as that is known: the trace's meta and digest."""
+        if self._source is None:
+            trace = self.trace
+            self._source = (
+                {"meta": trace.meta, "digest": trace.digest()} if trace is not None else {}
+            )
+        return dict(self._source)
 
     @property
     def guest(self) -> Guest | None:
@@ -212,7 +245,13 @@ class Run:
         for name, frame in kept.items():
             with written_whole(target / f"{name}.parquet") as temporary:
                 frame.to_parquet(temporary, index=False)
-        description = {"version": __version__, "frames": list(kept), "totals": self.totals()}
+        description = {
+            "version": __version__,
+            "source": self.source,
+            "guest": self.guest.to_dict() if self.guest else None,
+            "frames": list(kept),
+            "totals": self.totals(),
+        }
         with written_whole(target / DESCRIPTION) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n")
 
@@ -232,7 +271,9 @@ class Run:
             raise EvtsimError(f"{folder}: holds no run (expected a folder with {DESCRIPTION})")
         state = checkpoint.load(source / STATE)
         path = source / "outcomes.parquet"
-        return cls(state.host, state, _load_outcomes(path) if path.exists() else None)
+        description = json.loads((source / DESCRIPTION).read_text())
+        outcomes = _load_outcomes(path) if path.exists() else None
+        return cls(state.host, state, outcomes, source=description.get("source", {}))
 
     def has(self, name: str) -> bool:
         """Tell whether this run's statistics include a frame."""
@@ -313,4 +354,4 @@ def replay(
         kept = sim.apply(trace, outcomes, progress=show)
     if drain:
         sim.drain()
-    return Run.of(sim, kept)
+    return Run.of(sim, kept, trace)
