@@ -27,6 +27,8 @@ from evtsim.tables import PORT_LEVEL
 from evtsim.trace import Trace
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pandas as pd
 
     from evtsim.dtypes import Array
@@ -72,17 +74,50 @@ class Run:
         As it was when the run was taken; it does not change any more.
     outcomes : Outcomes or None
         What each record answered, if that was kept.
+    source : dict
+        The trace that was replayed, as far as it is known: name (of its file), meta (its
+        provenance), digest.
     """
 
-    def __init__(self, host: Host, state: State, outcomes: Outcomes | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        state: State,
+        outcomes: Outcomes | None = None,
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
         self.host = host
         self.state = state
         self.outcomes = outcomes
+        self.source: dict[str, Any] = dict(source or {})
 
     @classmethod
-    def of(cls, sim: Simulator, outcomes: Outcomes | None = None) -> Run:
-        """Take what a simulator has, and leave it to go on."""
-        return cls(sim.host, sim.state.copy(), outcomes)
+    def of(
+        cls,
+        sim: Simulator,
+        outcomes: Outcomes | None = None,
+        trace: Trace | None = None,
+        *,
+        digest: bool = False,
+    ) -> Run:
+        """Take what a simulator has, and leave it to go on.
+
+        Parameters
+        ----------
+        sim : Simulator
+        outcomes : Outcomes, optional
+        trace : Trace, optional
+            What it replayed, to be named as the run's source.
+        digest : bool
+            Whether to identify the trace by its sha256, which reads all of it once more.
+        """
+        source: dict[str, Any] = {}
+        if trace is not None:
+            name = {} if trace.path is None else {"name": Path(trace.path).name}
+            source = {**name, "meta": trace.meta}
+            if digest:
+                source["digest"] = trace.digest()
+        return cls(sim.host, sim.state.copy(), outcomes, source)
 
     @property
     def guest(self) -> Guest | None:
@@ -212,7 +247,12 @@ class Run:
         for name, frame in kept.items():
             with written_whole(target / f"{name}.parquet") as temporary:
                 frame.to_parquet(temporary, index=False)
-        description = {"version": __version__, "frames": list(kept), "totals": self.totals()}
+        description = {
+            "version": __version__,
+            "source": self.source,
+            "frames": list(kept),
+            "totals": self.totals(),
+        }
         with written_whole(target / DESCRIPTION) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n")
 
@@ -232,7 +272,8 @@ class Run:
             raise EvtsimError(f"{folder}: holds no run (expected a folder with {DESCRIPTION})")
         state = checkpoint.load(source / STATE)
         path = source / "outcomes.parquet"
-        return cls(state.host, state, _load_outcomes(path) if path.exists() else None)
+        outcomes = _load_outcomes(path) if path.exists() else None
+        return cls(state.host, state, outcomes, _load_source(source / DESCRIPTION))
 
     def has(self, name: str) -> bool:
         """Tell whether this run's statistics include a frame."""
@@ -248,6 +289,13 @@ class Run:
     def _repr_html_(self) -> str:
         what = html.escape(repr(self)[8:-1])
         return f"<b>Run</b> {what}{self.summary()._repr_html_()}"  # type: ignore[operator]
+
+
+def _load_source(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("source") or {})
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise EvtsimError(f"{path}: not a run's description ({error})") from None
 
 
 def _load_outcomes(path: Path) -> Outcomes:
@@ -313,4 +361,4 @@ def replay(
         kept = sim.apply(trace, outcomes, progress=show)
     if drain:
         sim.drain()
-    return Run.of(sim, kept)
+    return Run.of(sim, kept, trace)
