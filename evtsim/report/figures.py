@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from evtsim import analysis, plots
+from evtsim.plots._canvas import COLOURS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ INK, GRID, MUTED, CELL = "#14161a", "#e6e6e6", "#666666", "#ededed"
 THEMED = {
     INK: "var(--ink)",
     "#000000": "var(--ink)",
+    COLOURS[0].lower(): "var(--first)",
     GRID: "var(--grid)",
     MUTED: "var(--muted)",
     CELL: "var(--cell)",

@@ -88,9 +88,9 @@ def latency(answers: Answers) -> Finding:
     """Tell how long events waited, and the three longest waits."""
     if answers.latency.empty:
         return Finding("latency", "note", "No event was delivered")
-    row = answers.latency.iloc[0]
+    row = next(answers.latency.itertuples())
     told = (
-        f"Of {count(int(row.events), 'delivered event')}, half waited at most "
+        f"Of {count(row.events, 'delivered event')}, half waited at most "
         f"{duration(row.p50_ns)} from the bit set to the handler, 99 % at most "
         f"{duration(row.p99_ns)}, and 99.9 % at most {duration(row.p999_ns)}."
     )
@@ -105,11 +105,11 @@ def latency(answers: Answers) -> Finding:
                 f"{duration(port.latency_mean)} on average over "
                 f"{count(port.delivered, 'event')}"
             )
-    late = row.max_ns > LATE * max(row.p50_ns, 1)
-    title = f"The longest wait was {duration(row.max_ns)}, half waited {duration(row.p50_ns)}"
-    if late:
-        title += f" (a {row.max_ns / max(row.p50_ns, 1):,.0f}th of it)"
-    status = "notice" if late else "note"
+    times = row.max_ns / max(row.p50_ns, 1)
+    title = f"The longest wait was {duration(row.max_ns)}"
+    if times > LATE:
+        title += f", {times:,.0f} times the median"
+    status = "notice" if times > LATE else "note"
     table = "ports" if answers.by_port else "latency"
     return Finding("latency", status, title, told, tuple(cases), table)
 
@@ -193,11 +193,11 @@ def stuck(answers: Answers) -> Finding:
 def exhaustion(answers: Answers) -> Finding:
     """Tell how near the fullest domains are to their last port."""
     frame = answers.exhaustion
-    fullest = frame.iloc[0]
+    fullest = next(frame.itertuples())
     failed = frame[frame["enospc"] > 0]
     near = frame[(frame["peak_share"] >= NEAR) | (frame["enospc"] > 0)]
     use = (
-        f"{int(fullest.in_use_peak):,} of {int(fullest.usable):,} ports at most "
+        f"{fullest.in_use_peak:,} of {fullest.usable:,} ports at most "
         f"({percent(fullest.in_use_peak, fullest.usable)})"
     )
     if near.empty:

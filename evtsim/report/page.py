@@ -144,7 +144,7 @@ def _numbers(answers: Answers) -> list[tuple[str, str, str]]:
         ("Still pending", f"{totals['pending']:,}", "ports at the end"),
     ]
     if not answers.latency.empty:
-        row = answers.latency.iloc[0]
+        row = next(answers.latency.itertuples())
         numbers += [
             ("Median latency", duration(row.p50_ns), "set to delivered"),
             ("99 % within", duration(row.p99_ns), f"longest {duration(row.max_ns)}"),

@@ -303,13 +303,15 @@ def _foremost(frame: pd.DataFrame, by: Sequence[str], what: str) -> tuple[pd.Dat
 def _table(
     answers: Answers, head: tuple[str, str, str], frame: pd.DataFrame, specs: Sequence[Spec]
 ) -> Table:
-    """Format a frame's columns."""
+    """Format a frame's columns, without those that have no value in any row."""
     name, title, note = head
     if len(frame) > MOST_ROWS:
         note += f"; the first {MOST_ROWS:,} of {count(len(frame), 'row')}"
     frame = frame.head(MOST_ROWS)
     columns, cells = [], []
     for column, kind, heading in specs:
+        if len(frame) and frame[column].isna().all():
+            continue
         texts, of = _cells(answers, frame[column], kind)
         columns.append(Column(column, f"{heading} ({of})" if of else heading, kind == "text"))
         cells.append(texts)
