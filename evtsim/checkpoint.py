@@ -27,7 +27,7 @@ from evtsim.state import State
 from evtsim.tables import POOL
 
 KIND = b"evtsim checkpoint "
-MAGIC = KIND + b"1\n"
+MAGIC = KIND + b"2\n"
 
 
 def save(
@@ -112,14 +112,12 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     yield "domains", domains["max_ports"] <= len(fresh.buckets) * BUCKET_PORTS
     yield "domains", domains["fifo"] <= (fresh.modern is not None)
     yield "domains", domains["event_pages"] <= abi.FIFO_PAGES
-    yield "domains", domains["free_hint"] <= domains["nr_ports"]
+    yield "domains", (domains["free_hint"] <= domains["nr_ports"]) | (domains["alive"] == 0)
     row = tables["host"][0]
     pool = len(ports) // BUCKET_PORTS
     used = tables["buckets"][tables["buckets"] != 0]
     yield "host", 0 < row["buckets_used"] <= pool
-    yield "host", (0 <= row["edges_used"] <= len(tables["edges"])) and row["level"] in (0, 1, 2)
-    yield "host", 0 <= row["logged"] <= len(tables["deliveries"])
-    yield "host", 0 <= row["bin"] < len(tables["timeline"]) and row["bin_shift"] < 64
+    yield "host", row["level"] == (fresh.level or 0)
     yield "host", row["bucket_ports"] == fresh.host["bucket_ports"][0]
     yield "host", row["most_ports"] >= domains["nr_ports"].max()
     yield "host", row["group_shift"] == fresh.host["group_shift"][0]
@@ -145,10 +143,23 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     yield "virqs", tables["virqs"] <= domains["nr_ports"][rows]
     rows = np.repeat(np.arange(len(domains)), domains["nr_pirqs"])
     yield "pirqs", tables["pirqs"] <= domains["nr_ports"][rows]
-    yield from _fifo_values(tables)
-    yield from _guest_values(tables, fresh)
+    if fresh.level:
+        yield from _statistics_values(tables)
+    if fresh.modern:
+        yield from _fifo_values(tables)
+    if fresh.guest:
+        yield from _guest_values(tables, fresh)
     waiting = (vcpus["polling"] != 0) & (vcpus["poll_port"] != 0)
     yield "vcpus", vcpus["poll_port"][waiting] < abi.MAX_PORT_FIFO
+
+
+def _statistics_values(tables: Mapping[str, Array]) -> Iterator[tuple[str, Any]]:
+    """Yield the same of the statistics' tables."""
+    row = tables["host"][0]
+    yield "edges", 0 <= row["edges_used"] <= len(tables["edges"])
+    yield "deliveries", 0 <= row["logged"] <= len(tables["deliveries"])
+    yield "timeline", 0 <= row["bin"] < len(tables["timeline"]) and row["bin_shift"] < 64
+    yield "set_type", tables["set_type"] < len(tables["latency"])
 
 
 def _fifo_values(tables: Mapping[str, Array]) -> Iterator[tuple[str, Any]]:
@@ -160,7 +171,7 @@ def _fifo_values(tables: Mapping[str, Array]) -> Iterator[tuple[str, Any]]:
     yield "event_pages", 0 <= tables["host"]["pages_used"][0] <= pool
     yield "event_pages", (used < tables["host"]["pages_used"][0]).all()
     yield "event_pages", len(np.unique(used)) == len(used)
-    yield "event_pages", made >= domains["event_pages"] if len(made) == len(domains) else True
+    yield "event_pages", made >= domains["event_pages"]
     yield "port_fifo", tables["port_fifo"]["last_priority"] < abi.FIFO_PRIORITIES
     yield "port_fifo", tables["port_fifo"]["priority"] < abi.FIFO_PRIORITIES
     for name in ("head", "tail", "local_head"):

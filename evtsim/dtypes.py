@@ -258,7 +258,7 @@ TIMELINE = np.dtype(
         ("cleared", "i8"),
         ("kicks", "i8"),
         ("errors", "i8"),
-        ("padding", "i8"),
+        ("opened", "i8"),  # ports that came into use, less those that went
     ],
     align=True,
 )

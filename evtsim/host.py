@@ -96,7 +96,8 @@ class Host:
     Parameters
     ----------
     profile : str
-        ``"xen-4.0"``: the code of January 2010 (4.0.0-rc1).
+        ``"xen-4.0"``: the code of January 2010 (4.0.0-rc1), or ``"xen-4.23"``: of mid 2026,
+        with the FIFO ABI.
     domains : sequence of Domain, or array of DOMAIN_DTYPE
         1 to 32,752 domains.
 

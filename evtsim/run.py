@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,6 @@ from evtsim.tables import PORT_LEVEL
 from evtsim.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import pandas as pd
 
     from evtsim.dtypes import Array
@@ -74,9 +73,8 @@ class Run:
         As it was when the run was taken; it does not change any more.
     outcomes : Outcomes or None
         What each record answered, if that was kept.
-    source : dict
-        The trace that was replayed, as far as it is known: name (of its file), meta (its
-        provenance), digest.
+    trace : Trace or None
+        What was replayed, if it was one trace from the start and still is at hand.
     """
 
     def __init__(
@@ -84,21 +82,18 @@ class Run:
         host: Host,
         state: State,
         outcomes: Outcomes | None = None,
+        trace: Trace | None = None,
         source: Mapping[str, Any] | None = None,
     ) -> None:
         self.host = host
         self.state = state
         self.outcomes = outcomes
-        self.source: dict[str, Any] = dict(source or {})
+        self.trace = trace
+        self._source = source
 
     @classmethod
     def of(
-        cls,
-        sim: Simulator,
-        outcomes: Outcomes | None = None,
-        trace: Trace | None = None,
-        *,
-        digest: bool = False,
+        cls, sim: Simulator, outcomes: Outcomes | None = None, trace: Trace | None = None
     ) -> Run:
         """Take what a simulator has, and leave it to go on.
 
@@ -106,18 +101,22 @@ class Run:
         ----------
         sim : Simulator
         outcomes : Outcomes, optional
+            What its records answered.
         trace : Trace, optional
-            What it replayed, to be named as the run's source.
-        digest : bool
-            Whether to identify the trace by its sha256, which reads all of it once more.
+            The records that it applied.
         """
-        source: dict[str, Any] = {}
-        if trace is not None:
-            name = {} if trace.path is None else {"name": Path(trace.path).name}
-            source = {**name, "meta": trace.meta}
-            if digest:
-                source["digest"] = trace.digest()
-        return cls(sim.host, sim.state.copy(), outcomes, source)
+        return cls(sim.host, sim.state.copy(), outcomes, trace)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """Where the records came from, as far as that is known: the trace's file, meta, digest."""
+        if self._source is None:
+            trace = self.trace
+            self._source = {}
+            if trace is not None:
+                name = {"name": Path(trace.path).name} if trace.path else {}
+                self._source = {**name, "meta": trace.meta, "digest": trace.digest()}
+        return dict(self._source)
 
     @property
     def guest(self) -> Guest | None:
@@ -250,6 +249,7 @@ class Run:
         description = {
             "version": __version__,
             "source": self.source,
+            "guest": self.guest.to_dict() if self.guest else None,
             "frames": list(kept),
             "totals": self.totals(),
         }
@@ -272,8 +272,12 @@ class Run:
             raise EvtsimError(f"{folder}: holds no run (expected a folder with {DESCRIPTION})")
         state = checkpoint.load(source / STATE)
         path = source / "outcomes.parquet"
+        try:
+            description = json.loads((source / DESCRIPTION).read_text())
+        except ValueError as error:
+            raise EvtsimError(f"{source / DESCRIPTION}: not JSON ({error})") from None
         outcomes = _load_outcomes(path) if path.exists() else None
-        return cls(state.host, state, outcomes, _load_source(source / DESCRIPTION))
+        return cls(state.host, state, outcomes, source=description.get("source", {}))
 
     def has(self, name: str) -> bool:
         """Tell whether this run's statistics include a frame."""
@@ -289,13 +293,6 @@ class Run:
     def _repr_html_(self) -> str:
         what = html.escape(repr(self)[8:-1])
         return f"<b>Run</b> {what}{self.summary()._repr_html_()}"  # type: ignore[operator]
-
-
-def _load_source(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("source") or {})
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise EvtsimError(f"{path}: not a run's description ({error})") from None
 
 
 def _load_outcomes(path: Path) -> Outcomes:

@@ -161,7 +161,7 @@ def timeline(state: State) -> pd.DataFrame:
         shift
     )
     first, last = _group_bounds(state, groups)
-    names = (TIMELINE.names or ())[:-1]
+    names = TIMELINE.names or ()
     whole = {name: bins[name].sum(axis=1) for name in names}
     each = {name: bins[name].T.reshape(-1) for name in names}
     return pd.DataFrame(

@@ -103,7 +103,7 @@ def replay(
     if drain:
         sim.drain()
     seconds = time.perf_counter() - before - sim.compile_seconds
-    run = Run.of(sim, kept)
+    run = Run.of(sim, kept, loaded)
     if outcomes is not None:
         write_outcomes(outcomes, loaded, kept, first, force)
     if state is not None:

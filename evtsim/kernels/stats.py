@@ -107,6 +107,7 @@ def add_and_clear(timeline, into, place, group):
     a["delivered"] += b["delivered"]
     a["cleared"] += b["cleared"]
     a["kicks"] += b["kicks"]
+    a["opened"] += b["opened"]
     b["errors"] = 0
     b["set"] = 0
     b["coalesced"] = 0
@@ -114,6 +115,7 @@ def add_and_clear(timeline, into, place, group):
     b["delivered"] = 0
     b["cleared"] = 0
     b["kicks"] = 0
+    b["opened"] = 0
 
 
 @hot_if("level")
@@ -356,6 +358,7 @@ def pending_ports(tables, dom):
 def on_occupied(tables, dom):
     """Count a port in use."""
     domain = tables.domain_stats[dom]
+    bin_now(tables, dom)["opened"] += 1
     domain["in_use"] += 1
     domain["in_use_peak"] = max(domain["in_use_peak"], domain["in_use"])
 
@@ -363,6 +366,7 @@ def on_occupied(tables, dom):
 @kernel_if("level")
 def on_freed(tables, dom):
     """Count a port no longer in use."""
+    bin_now(tables, dom)["opened"] -= 1
     tables.domain_stats[dom]["in_use"] -= 1
 
 

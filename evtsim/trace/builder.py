@@ -134,6 +134,25 @@ class TraceBuilder:
         """Close all ports of a domain."""
         return self.record(Op.RESET, arg0=target_dom, **record)
 
+    def init_control(
+        self, *, target_vcpu: int | None = None, offset: int = 0, **record: int
+    ) -> int:
+        """Give a vcpu a control block; a domain's first one switches it to the FIFO ABI."""
+        vcpu = _vcpu(target_vcpu, record)
+        return self.record(Op.INIT_CONTROL, arg0=vcpu, arg1=offset, **record)
+
+    def expand_array(self, **record: int) -> int:
+        """Add a page to the event array."""
+        return self.record(Op.EXPAND_ARRAY, **record)
+
+    def set_priority(self, *, port: int, priority: int, **record: int) -> int:
+        """Let a port use the queue of another priority."""
+        return self.record(Op.SET_PRIORITY, arg0=port, arg1=priority, **record)
+
+    def reset_cont(self, *, target_dom: int = SELF, **record: int) -> int:
+        """Go on with a reset, which only Xen itself may ask for."""
+        return self.record(Op.RESET_CONT, arg0=target_dom, **record)
+
     # What happens around them --------------------------------------------------------------------
 
     def raise_virq(self, *, virq: int, target_vcpu: int | None = None, **record: int) -> int:

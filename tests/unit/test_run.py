@@ -36,6 +36,7 @@ def test_a_run_is_kept_in_a_folder(tmp_path, stats):
     run.save(tmp_path / "run")
     loaded = evtsim.Run.load(tmp_path / "run")
     assert loaded.totals() == run.totals()
+    assert loaded.source == run.source == {"meta": trace.meta, "digest": trace.digest()}
     for name in FRAMES:
         path = tmp_path / "run" / f"{name}.parquet"
         assert path.exists() == run.has(name)
