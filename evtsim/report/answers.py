@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from evtsim.run import Run
 
 
+def rows(frame: pd.DataFrame) -> Any:
+    """Return a frame's rows, their columns as attributes (of no type that mypy can know)."""
+    return frame.itertuples()
+
+
 class Answers:
     """What :mod:`evtsim.analysis` says of a run.
 
@@ -46,12 +51,8 @@ class Answers:
         """The run in a few numbers, with those of its vcpus."""
         totals = self.run.totals()
         if self.counted:
-            kinds = self.notified.itertuples()
-            raised, coalesced = 0, 0
-            for kind in kinds:
-                raised, coalesced = raised + kind.raised, coalesced + kind.coalesced
             totals |= statistics.vcpu_totals(self.run.state)
-            totals |= {"raised": int(raised), "coalesced": int(coalesced)}
+            totals |= {n: int(self.notified[n].sum()) for n in ("raised", "coalesced")}
         return totals
 
     @functools.cached_property
@@ -104,12 +105,13 @@ class Answers:
         """
         if self.run.guest is not None or self.latency.empty:
             return 0
-        return int(self.latency["p999_ns"].iloc[0]) + 1
+        return int(self.latency["p999_ns"].iloc[0])
 
     @functools.cached_property
     def stuck(self) -> pd.DataFrame:
         """Channels that are stuck, the longest first."""
-        stuck = analysis.stuck(self.run, older_than_ns=self.last_moments_ns)
+        last_moments = self.last_moments_ns
+        stuck = analysis.stuck(self.run, older_than_ns=last_moments + 1 if last_moments else 0)
         return stuck.sort_values(
             ["waiting_ns", "dropped"], ascending=False, kind="stable", ignore_index=True
         )

@@ -78,7 +78,8 @@ def _svg(name: str, draw: Callable[[Axes], Axes]) -> str:
     from matplotlib.figure import Figure as Canvas
 
     # Ids in it are hashes of what they name: those of different plots must differ.
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+    style: Any = {**STYLE, "svg.hashsalt": name}
+    with mpl.rc_context(style):
         canvas = Canvas(figsize=INCHES, layout="constrained")
         draw(canvas.subplots())
         file = io.StringIO()
@@ -167,10 +168,10 @@ PLOTS: dict[str, Plot] = {
         lambda answers, ax: plots.coalescing(answers.coalescing, ax),
         "Coalescing",
         "The share of each port's notifications that coalesced, against its rate.",
-        "Busy ports coalesce more. A quiet port that coalesces is one that nobody looks at.",
+        "Every port; the line is all ports of a rate together.",
     ),
     "fairness": (
-        lambda answers: answers.by_port and (answers.fairness["longest_gap_ns"] > 0).any(),
+        lambda answers: answers.by_port and bool((answers.fairness["longest_gap_ns"] > 0).any()),
         lambda answers, ax: plots.fairness(answers.fairness, ax),
         "Fairness",
         "Jain's index of the mean latencies of each vcpu's ports, against the longest gap "
@@ -178,7 +179,7 @@ PLOTS: dict[str, Plot] = {
         "At 1 all ports of a vcpu wait alike.",
     ),
     "occupancy": (
-        lambda answers: answers.counted,
+        _counted,
         lambda answers, ax: plots.port_occupancy(answers.exhaustion, ax),
         "Ports in use",
         "Ports that domains use, at most and at the end, and their limits, the fullest domain "

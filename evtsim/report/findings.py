@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from evtsim.report.answers import Answers
+from evtsim.report.answers import Answers, rows
 from evtsim.report.words import count, duration, per_second, percent
 
 if TYPE_CHECKING:
@@ -21,6 +21,18 @@ NEAR = 0.8
 
 LATE = 1_000
 """A wait so many times as long as the median stands out."""
+
+CATEGORIES = {
+    "moved": "on a vcpu that they were moved from",
+    "upcalls_masked": "on a vcpu that masks upcalls",
+    "never_woken": "on a vcpu that did not run",
+    "lost": "that no vcpu will look for",
+    "masked": "masked",
+    "no_event_word": "without an event word",
+    "no_control_block": "without a control block",
+    "no_peer": "without a peer",
+}
+"""Why channels are stuck, after a number of them."""
 
 STATUSES = {"problem": "Problem", "notice": "Notice", "note": "", "fine": "Fine"}
 """In the order in which they are told, with what the page calls them."""
@@ -79,6 +91,8 @@ def findings(run: Run | Answers) -> list[Finding]:
         asked += [exhaustion, errors, latency, coalescing, handlers]
     if answers.by_port:
         asked.append(traffic)
+    if not answers.totals["records"]:
+        return [Finding("records", "note", "The trace has no records")]
     found = [ask(answers) for ask in asked]
     order = list(STATUSES)
     return sorted(found, key=lambda each: order.index(each.status))
@@ -88,7 +102,7 @@ def latency(answers: Answers) -> Finding:
     """Tell how long events waited, and the three longest waits."""
     if answers.latency.empty:
         return Finding("latency", "note", "No event was delivered")
-    row = next(answers.latency.itertuples())
+    row = next(rows(answers.latency))
     told = (
         f"Of {count(row.events, 'delivered event')}, half waited at most "
         f"{duration(row.p50_ns)} from the bit set to the handler, 99 % at most "
@@ -99,12 +113,11 @@ def latency(answers: Answers) -> Finding:
     cases: list[str] = []
     if answers.by_port:
         ports = answers.ports[answers.ports["delivered"] > 0]
-        for port in ports.nlargest(MOST, "latency_max", keep="first").itertuples():
-            cases.append(
-                f"{_port(port)} ({port.state_name}): {duration(port.latency_max)} at most, "
-                f"{duration(port.latency_mean)} on average over "
-                f"{count(port.delivered, 'event')}"
-            )
+        cases = [
+            f"{_port(port)} ({port.state_name}): {duration(port.latency_max)} at most, "
+            f"{duration(port.latency_mean)} on average over {count(port.delivered, 'event')}"
+            for port in rows(ports.nlargest(MOST, "latency_max", keep="first"))
+        ]
     times = row.max_ns / max(row.p50_ns, 1)
     title = f"The longest wait was {duration(row.max_ns)}"
     if times > LATE:
@@ -120,18 +133,20 @@ def coalescing(answers: Answers) -> Finding:
     if not raised:
         return Finding("coalescing", "note", "No port was notified")
     title = f"{percent(coalesced, raised)} of {raised:,} notifications coalesced"
-    kinds = [
-        f"{kind.type} {percent(kind.coalesced, kind.raised)} of {kind.raised:,}"
-        for kind in answers.notified.itertuples()
-    ]
-    told = f"They found their port's bit set already. By type of channel: {', '.join(kinds)}."
+    told = "They found their port's bit set already."
+    if len(answers.notified) > 1:
+        kinds = [
+            f"{kind.type} {percent(kind.coalesced, kind.raised)} of {kind.raised:,}"
+            for kind in rows(answers.notified)
+        ]
+        told += f" By type of channel: {', '.join(kinds)}."
     cases: list[str] = []
     if answers.by_port:
         ports = answers.ports[answers.ports["coalesced"] > 0]
         cases = [
             f"{_port(port)} ({port.state_name}): {port.coalesced:,} of {port.raised:,} "
             f"notifications, {percent(port.coalesced, port.raised)}"
-            for port in ports.nlargest(MOST, "coalesced", keep="first").itertuples()
+            for port in rows(ports.nlargest(MOST, "coalesced", keep="first"))
         ]
     table = "ports" if answers.by_port else "latency"
     return Finding("coalescing", "note", title, told, tuple(cases), table)
@@ -153,7 +168,7 @@ def storms(answers: Answers) -> Finding:
         f"{percent(storm.coalesced_share)} coalesced; "
         f"busy from {duration(answers.after_start(storm.begin_ns))} to "
         f"{duration(answers.after_start(storm.end_ns))} after the first record"
-        for storm in frame.head(MOST).itertuples()
+        for storm in rows(frame.head(MOST))
     ]
     return Finding("storms", "notice", title, _more(frame), tuple(cases), "storms")
 
@@ -172,28 +187,27 @@ def stuck(answers: Answers) -> Finding:
         return Finding("stuck", "fine", "No channel is stuck at the end", told)
     kinds = frame["category"].value_counts()
     named = [
-        f"{number:,} {str(kind).replace('_', ' ')}"
+        f"{number:,} {CATEGORIES[str(kind)]}"
         for kind, number in zip(kinds.index.tolist(), kinds.tolist(), strict=True)
         if number
     ]
     several = "channels are stuck at the end"
     title = f"{count(len(frame), 'channel is stuck at the end', several)}: {', '.join(named)}"
+    # One of each kind: a thousand that are alike must not hide another.
+    worst = frame.drop_duplicates("category").fillna({"since_ns": 0, "waiting_ns": 0})
     cases = []
-    # One of each kind first: a thousand that are alike must not hide another.
-    firsts = frame.drop_duplicates("category")
-    for row in firsts.fillna({"since_ns": 0, "waiting_ns": 0}).to_dict("records"):
-        since = f", pending for {duration(row['waiting_ns'])}" if row["since_ns"] > 0 else ""
-        port = f"dom{row['dom']} port {row['port']} ({row['state_name']})"
-        cases.append(f"{port}{since}: {row['reason']}")
+    for row in rows(worst):
+        since = f", pending for {duration(row.waiting_ns)}" if row.since_ns else ""
+        cases.append(f"{_port(row)}{since}; {row.reason}")
     if len(frame) > len(cases):
-        told = f"Of each kind the one that waits longest, of {len(frame):,} in the table. {told}"
+        told = f"The worst of each kind; the table has more. {told}"
     return Finding("stuck", "problem", title, told.strip(), tuple(cases), "stuck")
 
 
 def exhaustion(answers: Answers) -> Finding:
     """Tell how near the fullest domains are to their last port."""
     frame = answers.exhaustion
-    fullest = next(frame.itertuples())
+    fullest = next(rows(frame))
     failed = frame[frame["enospc"] > 0]
     near = frame[(frame["peak_share"] >= NEAR) | (frame["enospc"] > 0)]
     use = (
@@ -206,7 +220,7 @@ def exhaustion(answers: Answers) -> Finding:
             "exhaustion", "fine", title, f"dom{fullest.dom} is nearest: {use}.", (), "domains"
         )
     cases = []
-    for row in near.head(MOST).itertuples():
+    for row in rows(near.head(MOST)):
         case = (
             f"dom{row.dom}: {row.in_use_peak:,} of {row.usable:,} ports at most "
             f"({percent(row.in_use_peak, row.usable)}), {row.in_use:,} at the end"
@@ -215,13 +229,13 @@ def exhaustion(answers: Answers) -> Finding:
             first = duration(answers.after_start(row.first_enospc_ns))
             case += f"; {count(row.enospc, 'record')} failed with ENOSPC, the first after {first}"
         elif row.growth > 0 and row.in_use < row.usable:
-            left = duration(row.forecast_ns - answers.first_ns)
-            case += f"; as it grew so far, full {left} after the first record"
+            left = duration(row.forecast_ns - answers.first_ns - answers.totals["duration_ns"])
+            case += f"; if it goes on to grow as in the second half of the run, full {left} later"
         cases.append(case)
     if len(failed):
         failures = int(failed["enospc"].sum())
         several = "domains were refused ports"
-        title = f"{count(len(failed), 'domain was refused ports', several)} ({failures:,} × ENOSPC)"
+        title = f"{count(len(failed), 'domain was refused ports', several)} ({failures:,} times)"
         return Finding("exhaustion", "problem", title, _more(near), tuple(cases), "domains")
     title = f"{count(len(near), 'domain')} near the last port"
     return Finding("exhaustion", "notice", title, _more(near), tuple(cases), "domains")
@@ -237,9 +251,11 @@ def errors(answers: Answers) -> Finding:
     title = f"{count(failed, 'record')} failed, {percent(failed, records)} of all"
     cases = [
         f"{row.op_name}: {row.errno_name}, {count(row.records, 'time')} "
-        f"({percent(row.share)} of its records), by {count(row.domains, 'domain')}; first "
-        f"{_caller(row.first_dom)} after {duration(answers.after_start(row.first_ns))}"
-        for row in frame.head(MOST).itertuples()
+        f"({percent(row.share)} of its records), "
+        f"{'only' if row.domains == 1 else f'by {row.domains:,} domains, first'} "
+        f"{_caller(row.first_dom)}, {duration(answers.after_start(row.first_ns))} "
+        "after the first record"
+        for row in rows(frame.head(MOST))
     ]
     return Finding("errors", "notice", title, _more(frame, "kinds"), tuple(cases), "errors")
 
@@ -248,14 +264,14 @@ def handlers(answers: Answers) -> Finding:
     """Tell what upcalls did."""
     totals = answers.totals
     upcalls, delivered = totals["upcalls"], totals["delivered"]
-    title = f"{count(upcalls, 'upcall')} delivered {count(delivered, 'event')}"
-    told = f"{count(totals['kicks'], 'kick')} (upcall_pending went from 0 to 1)"
+    title = f"{count(upcalls, 'upcall').capitalize()} delivered {count(delivered, 'event')}"
+    told = f"{count(totals['kicks'], 'kick').capitalize()} (upcall_pending went from 0 to 1)"
     if upcalls:
         told += (
             f"; {delivered / upcalls:.2f} events to an upcall, {totals['largest_batch']:,} at "
             f"most; {percent(totals['spurious'], upcalls)} of the upcalls found nothing"
         )
-    told = f"{told[0].upper()}{told[1:]}."
+    told += "."
     if answers.run.guest is not None and totals["ignored_upcalls"]:
         told += (
             f" {count(totals['ignored_upcalls'], 'upcall record')} of the trace did nothing: "
@@ -270,17 +286,17 @@ def traffic(answers: Answers) -> Finding:
     if frame.empty:
         return Finding("traffic", "note", "No domain notified another")
     raised = answers.totals["raised"]
-    title = f"{count(len(frame), 'pair')} of domains talk to each other"
-    received = frame.groupby("target")["raised"].sum()
-    most = int(received.idxmax())
+    title = f"{count(len(frame), 'pair of domains', 'pairs of domains')} with notifications"
+    received = frame.groupby("target", as_index=False)["raised"].sum()
+    most = next(rows(received.nlargest(1, "raised")))
     told = (
-        f"dom{most} got most notifications, {int(received.max()):,} "
-        f"({percent(received.max(), raised)}). The busiest pairs:"
+        f"dom{most.target} got most notifications, {most.raised:,} "
+        f"({percent(most.raised, raised)}). The busiest pairs:"
     )
     cases = [
-        f"dom{row.dom} → dom{row.target}: {row.raised:,} ({per_second(row.rate)}), "
-        f"{percent(row.coalesced, row.raised)} coalesced"
-        for row in frame.head(MOST).itertuples()
+        f"dom{row.dom} → {'itself' if row.dom == row.target else f'dom{row.target}'}: "
+        f"{row.raised:,} ({per_second(row.rate)}), {percent(row.coalesced, row.raised)} coalesced"
+        for row in rows(frame.head(MOST))
     ]
     return Finding("traffic", "note", title, told, tuple(cases), "edges")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evtsim import __version__
 from evtsim._files import written_whole
-from evtsim.report.answers import Answers
+from evtsim.report.answers import Answers, rows
 from evtsim.report.figures import figures
 from evtsim.report.findings import findings
 from evtsim.report.tables import tables
@@ -46,11 +46,11 @@ def html(run: Run, title: str | None = None) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    answers = Answers(run)
+    answers, source = Answers(run), run.source
     return environment.get_template(TEMPLATE).render(
-        title=title or run.source.get("name") or "A run",
+        title=title or _title(source),
         version=__version__,
-        provenance=_provenance(run),
+        provenance=_provenance(run, source),
         numbers=_numbers(answers),
         findings=findings(answers),
         figures=figures(answers),
@@ -87,11 +87,19 @@ def write(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _provenance(run: Run) -> dict[str, str]:
+def _title(source: Mapping[str, Any]) -> str:
+    """Name the page after the trace."""
+    if source.get("name", "-") != "-":
+        return str(source["name"])
+    workload = source.get("meta", {}).get("workload")
+    return f"Workload {workload}" if workload else "A run"
+
+
+def _provenance(run: Run, source: Mapping[str, Any]) -> dict[str, str]:
     """Say what was replayed, on which host, by which guests and which version."""
     domains, host = run.host.domains, run.host
     return {
-        **_trace(run.source),
+        **_trace(source),
         "Host": (
             f"profile {host.profile}, {len(host):,} domains, {int(domains['vcpus'].sum()):,} vcpus"
         ),
@@ -104,7 +112,8 @@ def _provenance(run: Run) -> dict[str, str]:
 def _trace(source: Mapping[str, Any]) -> dict[str, str]:
     """Say which trace it was and where that came from."""
     meta = dict(source.get("meta", {}))
-    said = {"Trace": source["name"]} if source.get("name") else {}
+    name = source.get("name")
+    said = {"Trace": "standard input" if name == "-" else str(name)} if name else {}
     parameters = meta.pop("parameters", None)
     if "workload" in meta:
         said["Workload"] = f"{meta['workload']}, generator {meta.get('generator', '?')}"
@@ -144,7 +153,7 @@ def _numbers(answers: Answers) -> list[tuple[str, str, str]]:
         ("Still pending", f"{totals['pending']:,}", "ports at the end"),
     ]
     if not answers.latency.empty:
-        row = next(answers.latency.itertuples())
+        row = next(rows(answers.latency))
         numbers += [
             ("Median latency", duration(row.p50_ns), "set to delivered"),
             ("99 % within", duration(row.p99_ns), f"longest {duration(row.max_ns)}"),

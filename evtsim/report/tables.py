@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evtsim.report.answers import Answers
+
+NONE = "\N{EN DASH}"
+"""What a cell without a value says."""
 
 MOST_ROWS = 200
 """Of longer tables the page has the first; a frame has them all."""
@@ -272,7 +274,7 @@ def _operations(answers: Answers) -> Table:
     frame = pd.DataFrame(
         {
             "op_name": [row.op_name for row in rows],
-            "errno_name": [abi.errno_name(row.rc) or "–" for row in rows],
+            "errno_name": [abi.errno_name(row.rc) or NONE for row in rows],
             "records": np.array([row.records for row in rows], np.int64),
         }
     )
@@ -294,8 +296,8 @@ def _foremost(frame: pd.DataFrame, by: Sequence[str], what: str) -> tuple[pd.Dat
     if len(frame) <= MOST_ROWS:
         return order, "All of them"
     each = MOST_ROWS // len(by)
-    first = [frame[name].nlargest(each).index for name in by]
-    chosen = order.loc[order.index.isin(functools.reduce(lambda a, b: a.union(b), first))]
+    foremost = {place for name in by for place in frame[name].nlargest(each).index}
+    chosen = order.loc[order.index.isin(foremost)]
     said = f"The {each} with most of each of: {', '.join(by).replace('_', ' ')}"
     return chosen, f"{said}; {len(chosen):,} of {len(frame):,} {what}"
 
@@ -353,4 +355,4 @@ def _or_none(value: Any, text: Callable[[Any], str]) -> str:
     """Format a value, or say that there is none."""
     import pandas as pd
 
-    return "–" if value is pd.NA or value != value else text(value)
+    return NONE if value is pd.NA or value != value else text(value)
