@@ -94,7 +94,7 @@ def _inlined(svg: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = svg.replace("<svg", '<svg aria-hidden="true"', 1)
-    svg = re.sub(r'<g id="(?:\w+_\d+|\w+)">', "<g>", svg)
+    svg = re.sub(r' id="([^"]*)"', lambda m: m[0] if f"#{m[1]}" in svg else "", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", svg)
     svg = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, svg)
     for drawn, themed in THEMED.items():

@@ -287,7 +287,7 @@ def traffic(answers: Answers) -> Finding:
         return Finding("traffic", "note", "No domain notified another")
     raised = answers.totals["raised"]
     title = f"{count(len(frame), 'pair of domains', 'pairs of domains')} with notifications"
-    received = frame.groupby("target", as_index=False)["raised"].sum()
+    received = frame.groupby("target")[["raised"]].sum().reset_index()
     most = next(rows(received.nlargest(1, "raised")))
     told = (
         f"dom{most.target} got most notifications, {most.raised:,} "

@@ -80,6 +80,8 @@ def tables(answers: Answers) -> list[Table]:
     made = [_operations(answers)]
     if answers.counted:
         made += [_domains(answers), _latency(answers), _vcpus(answers), *_errors(answers)]
+        if answers.run.state.tables.modern:
+            made.append(_priorities(answers))
     if answers.by_port:
         made += [_stuck(answers), _storms(answers), _ports(answers), _edges(answers)]
         made.append(_selector_words(answers))
@@ -159,6 +161,15 @@ def _latency(answers: Answers) -> Table:
         ("latency", "Types of channels", "From the bit set to the event delivered"),
         answers.latency_by_type,
         (("type", "text", "type"), *NOTIFIED, ("events", "count", "delivered"), *QUANTILES),
+    )
+
+
+def _priorities(answers: Answers) -> Table:
+    return _table(
+        answers,
+        ("priorities", "Priorities", "When the bit was set; -1: under the 2-level ABI"),
+        answers.latency_by_priority,
+        (("priority", "id", "priority"), ("events", "count", "delivered"), *QUANTILES),
     )
 
 
