@@ -8,7 +8,7 @@ demo:
 	$(PYTHON) -m venv .venv && $(BIN)/pip install -q . && $(BIN)/evtsim demo
 
 test:
-	$(PYTHON) -m venv .venv && $(BIN)/pip install -q '.[test]' && $(BIN)/python -m pytest
+	$(PYTHON) -m venv .venv && $(BIN)/pip install -q '.[test]' && $(BIN)/python -m pytest -n auto
 
 check:
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -183,6 +183,22 @@ class Host:
             raise HostError("a trace without records does not tell its host")
         return cls(profile, infer_domains(trace))
 
+    def port_limits(self, *, fifo: bool = False) -> npt.NDArray[np.int64]:
+        """Return how many ports each domain may have, port 0 included: int64, one a domain.
+
+        Parameters
+        ----------
+        fifo : bool
+            Under the FIFO ABI, else under the 2-level one.
+        """
+        wide = self.domains["word_bits"] == 64
+        limits = np.where(wide, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])
+        if fifo:
+            limits = np.full(len(self), abi.MAX_PORT_FIFO)
+        if abi.PROFILES[self.profile].fifo:  # whose Xen looks at max_port
+            limits = np.minimum(limits, self.domains["max_port"].astype(np.int64) + 1)
+        return limits
+
     # Files ---------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ EXHAUST = Workload(
         choice(
             "word_bits",
             ("64", "32"),
-            "word of the last domain, which opens the ports: 4,096 or 1,024 of them",
+            "word of the last domain, which opens the ports; 2l: 4,096 or 1,024 of them",
             "bits",
         ),
         rate("open_rate", 50_000.0, "ports that it opens or tries to"),

@@ -12,7 +12,17 @@ from evtsim.abi import DOMID_SELF, Op
 from evtsim.dtypes import RECORD_DTYPE, Columns
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
-from evtsim.workloads.parameters import EXTENT, Parameter, domains, share, vcpus
+from evtsim.workloads.parameters import (
+    ABI,
+    EXTENT,
+    PROFILE,
+    Parameter,
+    domains,
+    profile,
+    share,
+    vcpus,
+    wants_fifo,
+)
 from evtsim.workloads.stream import Workload
 
 if TYPE_CHECKING:
@@ -26,10 +36,19 @@ class _Channels:
     and a bind_vcpu for ends that belong to another vcpu than 0. Then records follow at a
     constant rate: sends on ports drawn uniformly, upcalls on vcpus drawn uniformly, masks and
     unmasks of ports drawn uniformly. No record fails.
+
+    Under the FIFO ABI every domain sets that up first, with event words for all of its ports.
     """
 
     def __init__(
-        self, host: Host, seed: int, ports: int, rate: float, shares: tuple[float, ...]
+        self,
+        host: Host,
+        seed: int,
+        ports: int,
+        rate: float,
+        shares: tuple[float, ...],
+        *,
+        fifo: bool,
     ) -> None:
         self.host = host
         self.seed = seed
@@ -37,13 +56,15 @@ class _Channels:
         self.bounds = np.cumsum([round(part * 2**32) for part in shares]).astype(np.uint64)
         self.vcpus = host.domains["vcpus"].astype(np.int64)
         alive = np.flatnonzero(host.domains["alive"])
-        limit = min(abi.MAX_PORT_2L[int(bits)] for bits in host.domains["word_bits"][alive])
+        limit = host.port_limits(fifo=fifo)[alive].min(initial=abi.MAX_PORT_FIFO)
         if len(alive) < 2 or ports > limit:
             raise EvtsimError(
                 f"{ports:,} ports of {len(alive)} living domains "
                 f"(expected at most {limit:,}, and two domains)"
             )
         self.setup, self.used = self._setup(alive, ports)
+        if fifo:
+            self.setup = np.concatenate([self._fifo(alive), self.setup])
         self.busy = np.flatnonzero(self.used)
 
     def _setup(self, alive: Array, ports: int) -> tuple[Array, Array]:
@@ -69,6 +90,18 @@ class _Channels:
         made["arg1"][:, 1] = vcpu
         wanted = np.stack([np.ones(len(order), bool), vcpu != 0], axis=1)
         return made[wanted], np.bincount(order, minlength=len(self.vcpus))
+
+    def _fifo(self, alive: Array) -> Array:
+        """Return the records that give vcpus their control blocks and ports their event words."""
+        blocks = np.zeros(self.vcpus[alive].sum(), RECORD_DTYPE)
+        blocks["dom"] = np.repeat(alive, self.vcpus[alive])
+        blocks["op"] = Op.INIT_CONTROL
+        blocks["arg0"] = _occurrence(blocks["dom"], len(self.vcpus))
+        doms = np.repeat(alive, self.used[alive] // abi.FIFO_PAGE_WORDS + 1)
+        pages = np.zeros(len(doms), RECORD_DTYPE)
+        pages["dom"] = doms
+        pages["op"] = Op.EXPAND_ARRAY
+        return np.concatenate([blocks, pages])
 
     def pieces(self, size: int) -> Iterator[Columns]:
         """Make the records in pieces, without an end."""
@@ -115,8 +148,9 @@ def _build(values: dict[str, Any], host: Host | None) -> _Channels:
     if sum(shares) > 1:
         raise EvtsimError(f"shares other than sends sum up to {sum(shares):g} (expected 0 to 1)")
     if host is None:
-        host = Host.uniform(values["domains"], vcpus=values["vcpus"])
-    return _Channels(host, values["seed"], values["ports"], values["rate"], shares)
+        host = Host.uniform(values["domains"], profile=profile(values), vcpus=values["vcpus"])
+    fifo = wants_fifo(values, host)
+    return _Channels(host, values["seed"], values["ports"], values["rate"], shares, fifo=fifo)
 
 
 CHANNELS = Workload(
@@ -124,15 +158,17 @@ CHANNELS = Workload(
     "Pairs of domains connected at random send to each other, uniformly.",
     (
         *EXTENT,
+        PROFILE,
+        ABI,
         domains(),
         vcpus(1, high=abi.MAX_VCPUS, what="of every domain; ends are spread over them"),
         Parameter(
             "ports",
             32,
             2,
-            abi.MAX_PORT_2L[64],
+            abi.MAX_PORT_FIFO,
             "",
-            "of every domain, port 0 included; the last one may have one less",
+            "of every domain, port 0 included; the last one may have one less; 2l: to 4,096",
         ),
         Parameter("rate", 1e6, 1e-3, 1e9, "/s", "records of the load, evenly"),
         share("upcalls", 0.10, "of the load"),

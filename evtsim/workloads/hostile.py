@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import draws
-from evtsim.abi import DOMID_SELF, OP_ARGS, Op
+from evtsim.abi import DOMID_SELF, OP_ARGS, PROFILES, Op
 from evtsim.dtypes import DOMAIN_DTYPE, Columns
 from evtsim.host import DEFAULTS, Host
-from evtsim.workloads.parameters import EXTENT, domains, rate, share, vcpus
+from evtsim.workloads.parameters import EXTENT, choice, domains, rate, share, vcpus
 from evtsim.workloads.stream import Workload
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _kinds(position: int) -> Array:
     return kinds
 
 
-def _host(domains: int, vcpus: int) -> Host:
+def _host(domains: int, vcpus: int, profile: str) -> Host:
     """Make a host of all sorts of domains."""
     table = np.full(domains, np.array(tuple(DEFAULTS.values()), DOMAIN_DTYPE))
     number = np.arange(domains)
@@ -61,7 +61,7 @@ def _host(domains: int, vcpus: int) -> Host:
     table["nr_pirqs"] = np.where(number % 2 == 0, 16, 0)
     table["pirq_permitted"] = number % 4 < 2
     table["alive"] = number % 5 != 4
-    return Host(domains=table)
+    return Host(profile, table)
 
 
 class _Nonsense:
@@ -121,7 +121,7 @@ class _Nonsense:
 
 def _build(values: dict[str, Any], host: Host | None) -> _Nonsense:
     if host is None:
-        host = _host(values["domains"], values["vcpus"])
+        host = _host(values["domains"], values["vcpus"], values["profile"])
     names = ("seed", "rate", "nonsense", "faults")
     return _Nonsense(host, **{name: values[name] for name in names})
 
@@ -131,6 +131,7 @@ HOSTILE = Workload(
     "Random nonsense: all operations, bad ports, ids and vcpus, faults.",
     (
         *EXTENT,
+        choice("profile", tuple(PROFILES), "of the host's Xen"),
         domains(8, low=1),
         vcpus(4, what="of the largest domains; others have fewer"),
         rate("rate", 1e6, "records, evenly"),

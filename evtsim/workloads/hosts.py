@@ -11,7 +11,20 @@ from evtsim.dtypes import DOMAIN_DTYPE
 from evtsim.host import DEFAULTS, Host
 from evtsim.workloads._kernels import tables as t
 from evtsim.workloads.machine import Machine
-from evtsim.workloads.parameters import EXTENT, Parameter, domains, rate, time, vcpus
+from evtsim.workloads.parameters import (
+    ABI,
+    EXTENT,
+    PROFILE,
+    Parameter,
+    choice,
+    domains,
+    profile,
+    rate,
+    time,
+    vcpus,
+    wants_fifo,
+)
+from evtsim.workloads.scripts import Abi
 
 DRIVERS = Parameter(
     "drivers",
@@ -26,8 +39,17 @@ WAKE = time("wake_ns", 5_000, "median time from a kick to the upcall, lognormal 
 PHASE = time("phase_ns", 2_000_000, "mean time between two phases of a boot, exponential")
 START_RATE = rate("start_rate", 1000.0, "guests that the toolstack starts, one after the other")
 
+PRIORITIES = choice(
+    "priorities",
+    ("linux", "devices", "equal"),
+    "FIFO: VIRQ_TIMER at 0 as in Linux, device n of every guest at n as well, or all at 7",
+)
+
 HOST = (
     *EXTENT,
+    PROFILE,
+    ABI,
+    PRIORITIES,
     domains(),
     vcpus(),
     Parameter("dom0_vcpus", 4, 1, 512, "", "of dom0 and of driver domains"),
@@ -50,7 +72,8 @@ def replaced(parameters: tuple[Parameter, ...], *others: Parameter) -> tuple[Par
 def _drivers(values: dict[str, Any], pirqs: int) -> int:
     """Return how many driver domains there will be: those asked for, or as many as it takes."""
     own = t.PER_DOMAIN + t.PER_VCPU * values["dom0_vcpus"] + pirqs
-    spare = abi.MAX_PORT_2L[64] - 1 - own
+    limit = abi.MAX_PORT_FIFO if values["abi"] == "fifo" else abi.MAX_PORT_2L[64]
+    spare = limit - 1 - own
     others = values["domains"] - 1
     per_guest = t.PER_DOMAIN + values["devices"]
     if values["drivers"] or others * per_guest <= spare:
@@ -83,7 +106,9 @@ def machine(
             table["nr_pirqs"][: 1 + drivers] = pirqs
             table["pirq_permitted"][: 1 + drivers] = 1
         table["word_bits"][len(table) - attackers :] = word_bits
-        host = Host(domains=table)
+        host = Host(profile(values), table)
+    fifo = wants_fifo(values, host)
+    timers_first = values["priorities"] != "equal"
     made = Machine(
         host,
         seed=values["seed"],
@@ -91,6 +116,7 @@ def machine(
         devices=values["devices"],
         pirqs=pirqs,
         attackers=attackers,
+        abi=Abi(fifo, fifo and timers_first, fifo and values["priorities"] == "devices"),
     )
     made.settings["wake"] = values["wake_ns"]
     made.settings["phase"] = draws.exponential_scale(values["phase_ns"])

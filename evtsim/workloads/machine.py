@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evtsim import abi, draws
+from evtsim import draws
 from evtsim._jit import announced
 from evtsim.dtypes import RECORD_DTYPE, Columns
 from evtsim.errors import EvtsimError
@@ -46,6 +46,8 @@ class Machine:
         Of dom0 and of every driver domain, as far as the host has them.
     attackers : int
         Domains that bind nothing.
+    abi : scripts.Abi
+        Of all domains.
 
     Raises
     ------
@@ -62,8 +64,10 @@ class Machine:
         devices: int = 2,
         pirqs: int = 0,
         attackers: int = 0,
+        abi: scripts.Abi,
     ) -> None:
         self.host = host
+        self.abi = abi
         self.seed = seed
         self.drivers = drivers
         self.devices = devices
@@ -89,6 +93,7 @@ class Machine:
         self.channels[self.attackers] = 0
         self.first_end = 2 * (np.cumsum(self.channels) - self.channels)
         self.ports = self._ports()
+        self.words = self.ports // 64 + 1
         self._sources = [self._of_vcpus(), self._of_lives()]
         self.settings: dict[str, int] = {
             "waiting": 1,
@@ -107,9 +112,7 @@ class Machine:
         served[self.attackers] = 0
         backends = np.bincount(self.services, served, minlength=len(self.host)).astype(np.int64)
         ports: Array = self.channels + backends
-        limits = np.array(
-            [abi.MAX_PORT_2L[int(bits)] - 1 for bits in self.host.domains["word_bits"]]
-        )
+        limits = self.host.port_limits(fifo=self.abi.fifo) - 1
         dom = int(np.argmax(ports - limits))
         if ports[dom] > limits[dom]:
             raise EvtsimError(
@@ -282,8 +285,8 @@ class Machine:
         while node:
             due[node] = 0
             node >>= 1
-        used = np.zeros((len(domains), 64), np.uint64)
-        used[:, 0] = 1  # port 0 is reserved
+        used = np.zeros(self.words.sum(), np.uint64)
+        used[domains["first_used"]] = 1  # port 0 is reserved
         served = self._served(sources, domains)
         return t.Engine(state, due, sources, self._ends(sources), domains, used, program, served)
 
@@ -303,6 +306,8 @@ class Machine:
         domains["first_end"] = self.first_end
         domains["first_vcpu"] = np.cumsum(self.vcpus) - self.vcpus
         domains["channels"] = self.channels
+        domains["ports"] = self.ports
+        domains["first_used"] = np.cumsum(self.words) - self.words
         domains["vcpus"] = self.vcpus
         domains["service"] = self.services
         domains["stage"] = 2
@@ -323,12 +328,12 @@ class Machine:
         """Return a domain's scripts, boot first."""
         vcpus, pirqs, ports = (int(a[dom]) for a in (self.vcpus, self.pirqs, self.ports))
         if dom == 0:
-            return (scripts.table(scripts.dom0(vcpus, pirqs, ports)),)
+            return (scripts.table(scripts.dom0(self.abi, vcpus, pirqs, ports)),)
         if dom <= self.drivers:
-            return (scripts.table(scripts.guest(vcpus, 0, pirqs, ports)),)
+            return (scripts.table(scripts.guest(self.abi, vcpus, 0, pirqs, ports)),)
         if dom >= len(self.host) - len(self.attackers):
-            return (scripts.table(scripts.attacker()),)
-        return scripts.lives(vcpus, self.devices)
+            return (scripts.table(scripts.attacker(self.abi)),)
+        return scripts.lives(self.abi, vcpus, self.devices)
 
     def _scripts(self, domains: Array) -> Array:
         """Return all scripts in one array, equal ones once, and tell domains where they begin."""

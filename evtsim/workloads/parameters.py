@@ -11,6 +11,7 @@ import numpy as np
 
 from evtsim import abi, draws
 from evtsim.errors import EvtsimError, shown
+from evtsim.host import Host
 
 SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 TIMES = {"ns": 1.0, "us": 1e3, "ms": 1e6, "s": 1e9}
@@ -178,3 +179,24 @@ DELIVER = choice(
     "upcalls are records of the trace, or left to a guest model that replays it",
 )
 EXTENT = (RECORDS, DURATION, START, SEED, DELIVER)
+
+# Which Xen, and what its guests use of it -------------------------------------------------------
+
+ABI = choice("abi", ("2l", "fifo"), "how guests take events: the 2-level ABI or the FIFO one")
+PROFILE = Parameter(
+    "profile", None, 0, 0, "", "of the host's Xen; xen-4.23 with abi=fifo, else xen-4.0",
+    tuple(abi.PROFILES),
+)  # fmt: skip
+
+
+def profile(values: Mapping[str, Any]) -> str:
+    """Return the profile that a workload's parameters ask for."""
+    return values["profile"] or ("xen-4.23" if values["abi"] == "fifo" else "xen-4.0")
+
+
+def wants_fifo(values: Mapping[str, Any], host: Host) -> bool:
+    """Tell whether guests use the FIFO ABI; an EvtsimError if the host's Xen lacks it."""
+    fifo: bool = values["abi"] == "fifo"
+    if fifo and not abi.PROFILES[host.profile].fifo:
+        raise EvtsimError(f"abi is fifo, which profile {host.profile} lacks (expected xen-4.23)")
+    return fifo

@@ -24,7 +24,7 @@ Progress = Callable[[int, int | None], None]
 
 NO_LIMIT = 1 << 62
 
-OF_THE_HOST = ("domains", "vcpus", "dom0_vcpus", "word_bits")
+OF_THE_HOST = ("profile", "domains", "vcpus", "dom0_vcpus", "word_bits")
 """Parameters that say what a host given by the user says itself."""
 
 

@@ -85,6 +85,14 @@ def test_a_wrong_host_file_is_named(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
+def test_port_limits():
+    domains = [Domain(), Domain(word_bits=32), Domain(max_port=2000), Domain(max_port=2**32 - 1)]
+    old, new = (Host(profile, domains) for profile in ("xen-4.0", "xen-4.23"))
+    assert old.port_limits().tolist() == [4096, 1024, 4096, 4096]
+    assert new.port_limits().tolist() == [4096, 1024, 2001, 4096]
+    assert new.port_limits(fifo=True).tolist() == [131_072, 131_072, 2001, 131_072]
+
+
 def test_infer():
     b = evtsim.TraceBuilder()
     b.bind_virq(dom=2, virq=0, target_vcpu=3)

@@ -5,8 +5,16 @@ import pytest
 
 import evtsim
 from evtsim import workloads
-from evtsim.abi import DOMID_SELF, Errno, Op, PortState
+from evtsim.abi import DOMID_SELF, Effect, Errno, Op, PortState, Virq
 
+FEW_PORTS = evtsim.Host(
+    "xen-4.23",
+    [
+        evtsim.Domain(privileged=True),
+        *[evtsim.Domain(alive=False)] * 5,
+        evtsim.Domain(max_port=1999),
+    ],
+)
 QUIET = {"batching": 0, "devices": 1, "wake_ns": 100}
 
 
@@ -145,6 +153,61 @@ def test_boot_binds_what_linux_binds():
     )
 
 
+@pytest.mark.parametrize(
+    ("priorities", "timer", "devices"),
+    [("linux", 0, [7, 7, 7]), ("devices", 0, [0, 1, 2]), ("equal", 7, [7, 7, 7])],
+)
+def test_guests_set_the_fifo_abi_up(priorities, timer, devices):
+    trace = workloads.generate("boot", domains=5, devices=3, abi="fifo", priorities=priorities)
+    run = evtsim.replay(trace)
+    domains, ports = run.state.domains(), run.state.ports()
+    assert domains["fifo"].all()
+    assert (domains["num_evtchns"] == 1024).all()
+    first = trace.op == Op.INIT_CONTROL
+    assert trace.arg0[first & (trace.dom == 0)].tolist() == [0, 1, 2, 3]
+    assert trace.arg0[first & (trace.dom == 3)].tolist() == [0, 1]
+    used = ports[ports["state"] > PortState.RESERVED]
+    assert not used["mask"].any()
+    timers = (used["state"] == PortState.VIRQ) & (used["irq"] == Virq.TIMER)
+    assert (used["priority"][timers] == timer).all()
+    for dom in range(1, 5):
+        ends = used[(used["dom"] == dom) & (used["state"] == PortState.INTERDOMAIN)]
+        assert ends["priority"].tolist() == [7, 7, *devices]
+        backends = used[(used["dom"] == 0) & (used["remote_dom"] == dom)]
+        assert sorted(backends["priority"]) == sorted([7, 7, *devices])
+
+
+def test_event_arrays_grow_and_new_ports_are_masked():
+    trace = workloads.generate("boot", domains=600, abi="fifo", rate=1e5, records=10**6)
+    run = evtsim.replay(trace, outcomes=True)
+    words = run.state.domains()["num_evtchns"]
+    assert words[0] == 3 * 1024
+    assert (words[1:] == 1024).all()
+    grown = np.flatnonzero((trace.op == Op.EXPAND_ARRAY) & (trace.dom == 0))
+    bound = np.flatnonzero((trace.op == Op.BIND_INTERDOMAIN) & (trace.dom == 0))
+    ports = run.outcomes.port[bound]
+    assert (np.diff(ports) == 1).all()
+    for page, record in enumerate(grown[1:].tolist(), start=1):
+        assert ports[bound < record].max() == 1024 * page - 1
+    assert (run.outcomes.effects[bound] & Effect.MASKED).all()
+
+
+def test_channels_beyond_the_2_level_limit():
+    trace = workloads.generate("channels", abi="fifo", ports=6000, domains=5, vcpus=3)
+    run = evtsim.replay(trace)
+    assert run.totals()["errors"] == run.totals()["no_control_block"] == 0
+    assert (run.state.domains()["num_evtchns"] == 6 * 1024).all()
+    assert run.state.ports()["port"].max() >= 5999
+
+
+def test_a_slow_guest_finds_the_ports_of_the_trace():
+    trace = workloads.generate(
+        "churn", abi="fifo", deliver="model", rate=500, down_ns=0, races=0, phase_ns=0
+    )
+    guest = evtsim.Guest(wake_ns=1_000_000, eoi="late", eoi_ns=100_000)
+    assert evtsim.replay(trace, guest=guest).totals()["errors"] == 0
+
+
 def test_a_storm_floods_one_port():
     trace = workloads.generate("storm", domains=10, storm_rate=300_000, records=200_000)
     run = evtsim.replay(trace)
@@ -173,8 +236,9 @@ def test_churn_has_races_if_it_shall():
     assert run.totals()["dropped"] > 0
 
 
-def test_migrated_guests_bind_anew():
-    trace = workloads.generate("migrate", rate=50, records=200_000, domains=6)
+@pytest.mark.parametrize("abi", ["2l", "fifo"])
+def test_migrated_guests_bind_anew(abi):
+    trace = workloads.generate("migrate", rate=50, records=200_000, domains=6, abi=abi)
     resets = np.flatnonzero(trace.op == Op.RESET)
     assert len(resets) > 20
     assert set(trace.dom[resets]) == {0}
@@ -183,12 +247,24 @@ def test_migrated_guests_bind_anew():
     after = trace[int(resets[0]) :]
     bound = after.op[(after.dom == guest) & (after.op == Op.BIND_VIRQ)]
     assert len(bound) >= 4
+    blocks = after.op[(after.dom == guest) & (after.op == Op.INIT_CONTROL)]
+    assert len(blocks) >= (2 if abi == "fifo" else 0)
     assert evtsim.replay(trace).totals()["errors"] == 0
 
 
-@pytest.mark.parametrize(("word_bits", "limit"), [("64", 4096), ("32", 1024)])
-def test_exhaust_is_refused_at_the_limit(word_bits, limit):
-    trace = workloads.generate("exhaust", word_bits=word_bits, domains=7)
+@pytest.mark.parametrize(
+    ("parameters", "limit"),
+    [
+        ({"domains": 7}, 4096),
+        ({"domains": 7, "word_bits": "32"}, 1024),
+        ({"domains": 7, "profile": "xen-4.23"}, 4096),
+        ({"domains": 7, "abi": "fifo", "open_rate": 1e7, "records": 140_000}, 131_072),
+        ({"abi": "fifo", "host": FEW_PORTS}, 2000),
+        ({"abi": "2l", "host": FEW_PORTS}, 2000),
+    ],
+)
+def test_exhaust_is_refused_at_the_limit(parameters, limit):
+    trace = workloads.generate("exhaust", **parameters)
     rc = evtsim.replay(trace).outcomes.rc
     opened = (trace.op == Op.ALLOC_UNBOUND) & (trace.dom == 6)
     assert (trace.arg0[opened] == DOMID_SELF).all()
@@ -208,6 +284,16 @@ def test_hostile_tries_everything():
     worked = {int(op) for op in np.unique(trace.op[run.outcomes.rc == 0])}
     assert {int(op) for op in Op} - worked == {11, 12, 13, 14}
     assert all(run.totals()[name] > 50 for name in ("set", "coalesced", "masked", "dropped", "xen"))
+
+
+def test_hostile_comes_to_the_fifo_abi_and_back():
+    trace = workloads.generate("hostile", records=200_000, profile="xen-4.23")
+    run = evtsim.replay(trace)
+    worked = {int(op) for op in np.unique(trace.op[run.outcomes.rc == 0])}
+    assert {int(op) for op in Op} - worked == {Op.RESET_CONT}
+    errors = set(-run.outcomes.rc[run.outcomes.rc < 0])
+    assert errors == {int(errno) for errno in Errno} - {Errno.ENOSPC}
+    assert all(run.totals()[name] > 50 for name in ("saved", "no_control_block"))
 
 
 def test_mixed_has_something_of_everything():

@@ -1,5 +1,7 @@
 """Workloads as such: one seed one trace, parameters, streams, replays without errors."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -22,8 +24,37 @@ DIGESTS = {
     "hostile": "7874384a7228dceac41cf8b04e00cb5414489230eff79bae8dfee157dfc65277",
     "channels": "35a858854b85a5fedbf26d45b555a0112c2ad3cfd8660be78803c2f924beb31c",
 }
+FIFO_DIGESTS = {
+    "mixed": "126adb837fda89a83cd69b03164db201e62a35ff51f4fa5921925ea990ae1282",
+    "boot": "5b4576b6ae70a0d914a7de7fb4458af8ec3345d68c406f00916d4d82cdac080c",
+    "io": "09629a8316952bdda166de03e4c3af40c0b4ec19ca5e071e3f356b6eca2540cc",
+    "ipi": "7671fc4c0953fcc4e78d1b97eeba8a79e856eecc13f2e4a5de10fc825d4dd7f3",
+    "timer": "31c9063bf99eff545326c81c6250e254ac77d58cfb3148640d9614f20199eb9d",
+    "pirq": "09c7c04a9d6d59c880716529d2163c5e424cd5e2db39a40222eb9843a3b4b4a1",
+    "storm": "1eb08b67657f115550dc9376ec6a2635694b3c9b05c25e2c42bfaccf45db225d",
+    "churn": "650964bc44e59a98be779608a10653f684f84313fb82e816b13c780d117b0446",
+    "migrate": "5f524f7f38e2487c35f2cca3fd593be6c2837d113670c4ed85d24a35f9720f5a",
+    "exhaust": "d4787e1c78880df65b000ddbdd38570990c32b016b9a988e1032ce35ac96cf4a",
+    "channels": "b655fdd052610f06d6fa7e7ccdcbb758e621446d3ba601bc23d23aa3a09026fa",
+}
 FAILING = ("exhaust", "hostile", "churn")  # whose failures are the point
 EVENT_DRIVEN = sorted(workloads.REGISTRY.keys() - {"hostile", "channels"})
+SMALL = evtsim.Host("xen-4.23", [evtsim.Domain(privileged=True), evtsim.Domain(max_port=10)])
+TWO_LEVEL = [(name, {}) for name in workloads.REGISTRY]
+MODERN = [(name, {"profile": "xen-4.23"}) for name in workloads.REGISTRY]
+FIFO = [(name, {"abi": "fifo"}) for name in (*EVENT_DRIVEN, "channels")]
+
+
+def under(*cases, without=()):
+    """Parametrize by workload and ABI."""
+    return pytest.mark.parametrize(
+        ("name", "abi"),
+        [
+            pytest.param(name, abi, id="-".join([name, *abi.values()]))
+            for name, abi in itertools.chain(*cases)
+            if name not in without
+        ],
+    )
 
 
 def joined(chunks):
@@ -34,45 +65,46 @@ def same(some, others):
     return all(np.array_equal(a, b) for a, b in zip(some, others, strict=True))
 
 
-@pytest.mark.parametrize("name", workloads.REGISTRY)
-def test_one_seed_one_trace(name):
-    trace = workloads.generate(name, records=20_000)
-    assert trace.digest() == workloads.generate(name, records=20_000).digest()
-    assert trace.digest() != workloads.generate(name, records=20_000, seed=1).digest()
-    assert trace.digest() == DIGESTS[name]
+@under(TWO_LEVEL, FIFO)
+def test_one_seed_one_trace(name, abi):
+    trace = workloads.generate(name, records=20_000, **abi)
+    assert trace.digest() == workloads.generate(name, records=20_000, **abi).digest()
+    assert trace.digest() != workloads.generate(name, records=20_000, seed=1, **abi).digest()
+    assert trace.digest() == (FIFO_DIGESTS if abi else DIGESTS)[name]
 
 
-@pytest.mark.parametrize("name", workloads.REGISTRY)
+@under(TWO_LEVEL, FIFO)
 @pytest.mark.parametrize("deliver", ["trace", "model"])
-def test_the_trace_does_not_depend_on_chunks(name, deliver):
-    stream = workloads.stream(name, records=5000, deliver=deliver, domains=6)
+def test_the_trace_does_not_depend_on_chunks(name, abi, deliver):
+    stream = workloads.stream(name, records=5000, deliver=deliver, domains=6, **abi)
     whole = joined(stream.chunks())
     assert len(whole[0]) <= 5000
     assert same(whole, joined(stream.chunks(size=97)))
     assert same(whole, joined(stream.chunks(size=1))), "a walk changes the stream"
 
 
-@pytest.mark.parametrize("name", workloads.REGISTRY)
-def test_without_upcalls_the_trace_is_the_same_otherwise(name):
-    with_upcalls = workloads.generate(name, records=20_000)
-    without = workloads.generate(name, records=20_000, deliver="model")
+@under(TWO_LEVEL, FIFO)
+def test_without_upcalls_the_trace_is_the_same_otherwise(name, abi):
+    with_upcalls = workloads.generate(name, records=20_000, **abi)
+    without = workloads.generate(name, records=20_000, deliver="model", **abi)
     assert not (without.op == Op.UPCALL).any()
     kept = with_upcalls.op != Op.UPCALL
     columns = [column[kept] for column in with_upcalls.columns]
     assert same(columns, [column[: kept.sum()] for column in without.columns])
 
 
-@pytest.mark.parametrize("name", sorted(workloads.REGISTRY.keys() - set(FAILING)))
-@pytest.mark.parametrize("deliver", ["trace", "model"])
-def test_no_record_fails(name, deliver):
-    run = evtsim.replay(workloads.generate(name, deliver=deliver, seed=5))
-    assert run.totals()["errors"] == 0
-    assert run.totals()["dropped"] == 0
+@under(TWO_LEVEL, MODERN, FIFO, without=FAILING)
+@pytest.mark.parametrize(("deliver", "guest"), [("trace", None), ("model", evtsim.Guest())])
+def test_no_record_fails(name, abi, deliver, guest):
+    trace = workloads.generate(name, deliver=deliver, seed=5, **abi)
+    totals = evtsim.replay(trace, guest=guest).totals()
+    assert all(totals[what] == 0 for what in ("errors", "dropped", "saved", "no_control_block"))
+    assert totals["delivered"] > 0.95 * totals["set"]
 
 
-@pytest.mark.parametrize("name", sorted(set(EVENT_DRIVEN) - {"churn", "exhaust"}))
-def test_every_upcall_follows_a_kick(name):
-    run = evtsim.replay(workloads.generate(name), outcomes=True)
+@under(TWO_LEVEL, MODERN, FIFO, without=("churn", "exhaust", "hostile", "channels"))
+def test_every_upcall_follows_a_kick(name, abi):
+    run = evtsim.replay(workloads.generate(name, **abi), outcomes=True)
     vcpus = run.vcpus
     assert vcpus["ignored_upcalls"].sum() == 0
     outstanding = vcpus["kicks"] - vcpus["upcalls"]
@@ -92,6 +124,10 @@ def test_every_upcall_follows_a_kick(name):
         ("pirq", {"drivers": 3, "rate": 1e5, "domains": 30}),
         ("mixed", {"domains": 2, "vcpus": 1, "devices": 1, "dom0_vcpus": 1}),
         ("boot", {"domains": 40, "drivers": 5, "rate": 1e6}),
+        ("churn", {"abi": "fifo", "races": 0, "rate": 500, "down_ns": 0, "wake_ns": "1ms"}),
+        ("migrate", {"abi": "fifo", "rate": 1000, "down_ns": 0, "wake_ns": "2ms"}),
+        ("boot", {"abi": "fifo", "domains": 600, "rate": 1e6, "phase_ns": 0}),
+        ("io", {"abi": "fifo", "devices": 64, "domains": 40, "priorities": "devices"}),
     ],
 )
 def test_no_record_fails_at_the_edges(name, parameters):
@@ -113,7 +149,7 @@ def test_a_host_of_the_users():
         assert "domains" not in trace.meta["parameters"]
 
 
-@pytest.mark.parametrize("name", ["domains", "vcpus"])
+@pytest.mark.parametrize("name", ["domains", "vcpus", "profile"])
 def test_a_host_and_its_size_exclude_each_other(name):
     with pytest.raises(EvtsimError, match=f"^host= and {name}= exclude each other$"):
         workloads.generate("io", host=evtsim.Host.uniform(3), **{name: 3})
@@ -156,7 +192,8 @@ def test_drivers_come_where_dom0_lacks_the_ports():
     ("name", "parameters", "words"),
     [
         ("channels", {"domains": 1}, "domains is 1 (expected 2 to 32,752)"),
-        ("channels", {"ports": 5000}, "ports is 5000 (expected 2 to 4,096)"),
+        ("channels", {"ports": 5000}, "5,000 ports of 16 living domains (expected at most 4,096"),
+        ("channels", {"ports": 131_073}, "ports is 131073 (expected 2 to 131,072)"),
         ("channels", {"rate": 0}, "rate is 0"),
         ("channels", {"upcalls": 0.9, "masks": 0.2}, "sum up to 1.1"),
         ("channels", {"upcalls": -0.1}, "upcalls is -0.1 (expected 0 to 1)"),
@@ -178,6 +215,11 @@ def test_drivers_come_where_dom0_lacks_the_ports():
         ("io", {"host": 4}, "host is 4"),
         ("pirq", {"host": evtsim.Host.uniform(4)}, "no PIRQs"),
         ("ipi", {"vcpus": 1}, "vcpus is 1 (expected 2 to 512)"),
+        ("io", {"abi": "3l"}, "abi is '3l' (expected 2l or fifo)"),
+        ("io", {"profile": "xen"}, "profile is 'xen' (expected xen-4.0 or xen-4.23)"),
+        ("io", {"abi": "fifo", "profile": "xen-4.0"}, "which profile xen-4.0 lacks"),
+        ("channels", {"abi": "fifo", "host": evtsim.Host.uniform(2)}, "which profile xen-4.0"),
+        ("io", {"abi": "fifo", "host": SMALL}, "domain 1 would need 11 ports (expected at most 10"),
     ],
 )
 def test_parameters_out_of_range(name, parameters, words):

@@ -8,7 +8,7 @@ import numpy as np
 
 from evtsim import draws
 from evtsim._jit import hot, kernel
-from evtsim.abi import Op
+from evtsim.abi import FIFO_PAGE_WORDS, Op
 from evtsim.workloads._kernels.tables import EOI, NEVER
 
 # Times -------------------------------------------------------------------------------------------
@@ -85,11 +85,12 @@ def emit(engine, out, ts, dom, vcpu, op, arg0, arg1):
 def wake(engine, end, ts):
     """Put a pending, unmasked end on its vcpu's list; an idle vcpu takes an upcall soon."""
     row = engine.ends[end]
+    if row["queued"]:
+        return
     vcpu = np.int64(row["vcpu"])
-    if not row["queued"]:
-        row["queued"] = 1
-        row["next"] = engine.sources[vcpu]["end"]
-        engine.sources[vcpu]["end"] = end
+    row["queued"] = 1
+    row["next"] = engine.sources[vcpu]["end"]
+    engine.sources[vcpu]["end"] = end
     if idle(engine, vcpu):
         state = engine.state[0]
         delay = draws.lognormal(draw(engine, vcpu), state["wake"], state["spread"])
@@ -161,9 +162,9 @@ def handle(engine, handler, ts):
 
 @kernel
 def rebind(engine, end, vcpu):
-    """Let an end notify another vcpu; it leaves the list of the one before."""
+    """Let an end notify another vcpu; it leaves the list of the one before, but no FIFO queue."""
     row = engine.ends[end]
-    if row["queued"]:
+    if row["queued"] and not engine.domains[row["dom"]]["fifo"]:
         row["queued"] = 0
         source = engine.sources[row["vcpu"]]
         if source["end"] == end:
@@ -180,24 +181,30 @@ def rebind(engine, end, vcpu):
 
 
 @kernel
-def allocate(engine, dom, end, vcpu):
-    """Give an end its domain's lowest free port, as Xen's get_free_port does; the port.
+def lowest_free(engine, dom):
+    """Return a domain's lowest free port, as Xen's get_free_port does.
 
     0 if there is none, which the set-up has ruled out.
     """
+    row = engine.domains[dom]
+    for word in range(row["free"], (row["ports"] >> 6) + 1):
+        taken = engine.used[row["first_used"] + word]
+        for bit in range(64):
+            if not (taken >> np.uint64(bit)) & np.uint64(1):
+                row["free"] = word
+                return 64 * word + bit
+    return 0
+
+
+@kernel
+def allocate(engine, dom, end, vcpu):
+    """Give an end its domain's lowest free port."""
     row = engine.ends[end]
     rebind(engine, end, engine.domains[dom]["first_vcpu"] + vcpu)
     row["pending"] = 0
-    row["port"] = 0
-    for word in range(engine.domains[dom]["free"], 64):
-        taken = engine.used[dom, word]
-        for bit in range(64):
-            if not (taken >> np.uint64(bit)) & np.uint64(1):
-                engine.used[dom, word] = taken | (np.uint64(1) << np.uint64(bit))
-                engine.domains[dom]["free"] = word
-                row["port"] = 64 * word + bit
-                return row["port"]
-    return row["port"]
+    port = lowest_free(engine, dom)
+    row["port"] = port
+    engine.used[engine.domains[dom]["first_used"] + (port >> 6)] |= port_bit(port)
 
 
 @kernel
@@ -205,9 +212,37 @@ def release(engine, dom, end):
     """Free an end's port; it no longer is pending."""
     row = engine.ends[end]
     row["pending"] = 0
-    word = np.int64(row["port"]) >> 6
-    engine.used[dom, word] &= ~(np.uint64(1) << np.uint64(row["port"] & 63))
-    engine.domains[dom]["free"] = min(np.int64(engine.domains[dom]["free"]), word)
+    domain = engine.domains[dom]
+    port = np.int64(row["port"])
+    engine.used[domain["first_used"] + (port >> 6)] &= ~port_bit(port)
+    domain["free"] = min(np.int64(domain["free"]), port >> 6)
+
+
+@hot
+def port_bit(port):
+    """Return a port's bit in its word of `used`."""
+    return np.uint64(1) << np.uint64(port & 63)
+
+
+@kernel
+def grow(engine, out, dom, ts):
+    """Make one record of what a FIFO domain's array lacks for its next port; False: nothing.
+
+    A page, then the masks of its words as far as they will be used. In Linux evtchn_fifo_setup
+    masks them first and comes right after the bind: either way a port is masked when it is new.
+    """
+    row = engine.domains[dom]
+    words = np.int64(row["event_words"])
+    if lowest_free(engine, dom) >= words:
+        emit(engine, out, ts, dom, 0, Op.EXPAND_ARRAY, 0, 0)
+        row["event_words"] = words + FIFO_PAGE_WORDS
+        row["masked"] = max(np.int64(1), words)
+        return True
+    if row["masked"] < min(words, row["ports"] + 1):
+        emit(engine, out, ts, dom, 0, Op.MASK, row["masked"], 0)
+        row["masked"] += 1
+        return True
+    return False
 
 
 @kernel
@@ -215,11 +250,15 @@ def forget(engine, dom):
     """Close all of a domain's ports; whoever was about to take an upcall does not."""
     row = engine.domains[dom]
     row["free"] = 0
-    for word in range(64):
-        engine.used[dom, word] = np.uint64(word == 0)
+    row["fifo"] = 0
+    row["event_words"] = 0
+    for word in range((row["ports"] >> 6) + 1):
+        engine.used[row["first_used"] + word] = np.uint64(word == 0)
     for channel in range(row["channels"]):
         end = engine.ends[row["first_end"] + 2 * channel]
         end["pending"] = 0
         end["masked"] = 1
+        end["queued"] = 0
     for vcpu in range(row["first_vcpu"], row["first_vcpu"] + row["vcpus"]):
+        engine.sources[vcpu]["end"] = -1
         schedule(engine, vcpu, NEVER)

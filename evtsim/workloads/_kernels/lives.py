@@ -11,6 +11,7 @@ from evtsim.workloads._kernels.books import (
     draw,
     emit,
     forget,
+    grow,
     idle,
     later,
     notify,
@@ -22,6 +23,8 @@ from evtsim.workloads._kernels.books import (
 from evtsim.workloads._kernels.loads import begin
 from evtsim.workloads._kernels.tables import (
     END,
+    GRACE,
+    GRACE_NS,
     GUEST,
     HALT,
     LOAD,
@@ -31,6 +34,7 @@ from evtsim.workloads._kernels.tables import (
     RUN,
     SERVICE,
     STEP,
+    UNLINKED,
     WAIT,
     WRITE_NS,
 )
@@ -41,6 +45,10 @@ def live(engine, out, source, ts):
     """Play the next instruction of a domain's script."""
     guest = np.int64(engine.sources[source]["dom"])
     script = engine.scripts[engine.sources[source]["left"]]
+    delay = hold_up(engine, out, guest, script, ts)
+    if delay:
+        schedule(engine, source, ts + delay)
+        return
     engine.sources[source]["left"] += 1
     op = script["op"]
     if op == END:
@@ -53,14 +61,39 @@ def live(engine, out, source, ts):
         schedule(engine, source, later(engine, source, ts, state["step"]))
     elif script["pause"] == PHASE:
         schedule(engine, source, later(engine, source, ts, state["phase"]))
+    elif script["pause"] == GRACE:
+        schedule(engine, source, ts + GRACE_NS)
     else:
         schedule(engine, source, later(engine, source, ts, state["down"]))
     if op == HALT:
         halt(engine, guest, script["arg"])
     elif op == RUN:
         run(engine, guest, ts)
-    elif op != WAIT:
+    elif op != WAIT and op != UNLINKED:
         perform(engine, out, guest, script, ts)
+
+
+@hot
+def end_of(engine, guest, script):
+    """Return the end that an instruction is about."""
+    end = np.int64(engine.domains[guest]["first_end"]) + 2 * script["channel"]
+    return end + 1 if script["who"] == SERVICE else end
+
+
+@kernel
+def hold_up(engine, out, guest, script, ts):
+    """Return for how long an instruction has to wait under the FIFO ABI, in ns; 0: not at all.
+
+    For its port to be taken off its queue, or for the record that lets an event array grow.
+    """
+    op = script["op"]
+    if op == UNLINKED:
+        return GRACE_NS if engine.ends[end_of(engine, guest, script)]["queued"] else 0
+    if op in (Op.BIND_VIRQ, Op.BIND_PIRQ, Op.BIND_IPI, Op.BIND_INTERDOMAIN, Op.ALLOC_UNBOUND):
+        dom = np.int64(engine.domains[guest]["service"]) if script["who"] == SERVICE else guest
+        if engine.domains[dom]["fifo"] and grow(engine, out, dom, ts):
+            return WRITE_NS
+    return 0
 
 
 @kernel
@@ -69,9 +102,7 @@ def perform(engine, out, guest, script, ts):
     op, who, arg = script["op"], script["who"], np.int64(script["arg"])
     service = np.int64(engine.domains[guest]["service"])
     dom = service if who == SERVICE else guest if who == GUEST else 0
-    end = np.int64(engine.domains[guest]["first_end"]) + 2 * script["channel"]
-    if who == SERVICE:
-        end += 1
+    end = end_of(engine, guest, script)
     first, second = arg, np.int64(0)
     if op == Op.ALLOC_UNBOUND:
         allocate(engine, guest, end, 0)
@@ -87,6 +118,8 @@ def perform(engine, out, guest, script, ts):
         allocate(engine, guest, end, arg)
     elif op == Op.BIND_PIRQ:
         allocate(engine, guest, end, 0)
+    elif op == Op.INIT_CONTROL:
+        engine.domains[guest]["fifo"] = 1
     elif op == Op.RAISE_VIRQ:
         notify(engine, engine.domains[0]["first_end"] + 2 * script["channel"], ts)
     elif op == Op.RESET:
@@ -104,6 +137,8 @@ def perform(engine, out, guest, script, ts):
         elif op == Op.BIND_VCPU:
             second = (guest + arg) % engine.domains[dom]["vcpus"] if who == SERVICE else arg
             rebind(engine, end, engine.domains[dom]["first_vcpu"] + second)
+        elif op == Op.SET_PRIORITY:
+            second = arg
         elif op == Op.CLOSE:
             release(engine, dom, end)
         elif op == Op.SEND:

@@ -16,10 +16,10 @@ VCPU, LIFE, TOOLSTACK, REQUEST, ANSWER, TIMER, IPI, PIRQ, EOI, FLOOD, EXHAUST = 
 DOM0, SERVICE, GUEST = range(3)
 
 # Instructions besides abi.Op's operations.
-HALT, RUN, WAIT, END = range(1000, 1004)
+HALT, RUN, WAIT, UNLINKED, END = range(1000, 1005)
 
 # How long a domain waits after an instruction.
-NONE, STEP, PHASE, DOWN = range(4)
+NONE, STEP, PHASE, DOWN, GRACE = range(5)
 
 # A domain's channels: two, then as many for each vcpu, then its devices.
 XENSTORE, CONSOLE = range(2)
@@ -37,6 +37,8 @@ WRITE_NS = 20
 """Between two writes to shared memory."""
 IPI_STEP_NS = 300
 """Between two sends of one broadcast."""
+GRACE_NS = 10_000_000
+"""Between a port's last upcall and its close: until then a guest model has had its own, too."""
 
 STATE = np.dtype(
     [
@@ -93,7 +95,7 @@ CHANNEL_END = np.dtype(
         ("dom", "u2"),
         ("pending", "u1"),
         ("masked", "u1"),  # every port is masked before it is bound: so does Linux
-        ("queued", "u1"),  # stands in a vcpu's list
+        ("queued", "u1"),  # stands in a vcpu's list; FIFO: is LINKED
     ],
     align=True,
 )
@@ -111,11 +113,16 @@ DOMAIN = np.dtype(
         ("crash", "i4"),
         ("migrate", "i4"),
         ("channels", "i4"),
-        ("free", "u2"),  # no word of `used` below has a free port
+        ("ports", "i4"),  # that will be in use at a time, hence the highest
+        ("first_used", "i4"),  # in Engine.used
+        ("event_words", "i4"),  # FIFO: that its array has
+        ("masked", "i4"),  # FIFO: ports below were masked
+        ("free", "u2"),  # no word of its `used` below has a free port
         ("vcpus", "u2"),
         ("service", "u2"),  # the domain that its backends are in
         ("stage", "u1"),
         ("up", "u1"),
+        ("fifo", "u1"),  # has set the FIFO ABI up
     ],
     align=True,
 )
@@ -140,6 +147,6 @@ class Engine(NamedTuple):
     sources: Array  # SOURCE
     ends: Array  # CHANNEL_END
     domains: Array  # DOMAIN
-    used: Array  # uint64, (domains, 64): a bit for each port in use
+    used: Array  # uint64: a bit for each port in use, domain by domain
     scripts: Array  # INSTRUCTION: all scripts, each up to END
     served: Array  # int32: sources of kind ANSWER, by backend's domain
