@@ -94,6 +94,7 @@ def _inlined(svg: str) -> str:
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = svg.replace("<svg", '<svg aria-hidden="true"', 1)
+    svg = re.sub(r'<g id="PolyCollection_\d+"', '<g class="heat"', svg)
     svg = re.sub(r' id="([^"]*)"', lambda m: m[0] if f"#{m[1]}" in svg else "", svg)
     svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 var(--sans)", svg)
     svg = re.sub(r' (?:d|x|y|points)="[^"]*"', _rounded, svg)
@@ -139,7 +140,7 @@ PLOTS: dict[str, Plot] = {
         lambda answers, ax: plots.pending(analysis.pending(answers.run), ax),
         "Pending bits",
         "A map of how many pending bits are set, by domain and time.",
-        "A cell is the most that one of its bins ended with; light ones had none.",
+        "A cell is the most that one of its bins ended with; empty ones had none.",
     ),
     "latency": (
         _delivered,

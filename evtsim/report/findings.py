@@ -237,7 +237,7 @@ def exhaustion(answers: Answers) -> Finding:
         several = "domains were refused ports"
         title = f"{count(len(failed), 'domain was refused ports', several)} ({failures:,} times)"
         return Finding("exhaustion", "problem", title, _more(near), tuple(cases), "domains")
-    title = f"{count(len(near), 'domain')} near the last port"
+    title = f"{count(len(near), 'domain is', 'domains are')} near the last port"
     return Finding("exhaustion", "notice", title, _more(near), tuple(cases), "domains")
 
 

@@ -309,7 +309,8 @@ def _foremost(frame: pd.DataFrame, by: Sequence[str], what: str) -> tuple[pd.Dat
     each = MOST_ROWS // len(by)
     foremost = {place for name in by for place in frame[name].nlargest(each).index}
     chosen = order.loc[order.index.isin(foremost)]
-    said = f"The {each} with most of each of: {', '.join(by).replace('_', ' ')}"
+    names = ", ".join(name.removesuffix("_ns").replace("_", " ") for name in by)
+    said = f"The {each} with most of each of: {names}"
     return chosen, f"{said}; {len(chosen):,} of {len(frame):,} {what}"
 
 

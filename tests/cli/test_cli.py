@@ -76,11 +76,49 @@ def test_version():
     assert evtsim_command("--version").stdout == f"evtsim {evtsim.__version__}\n"
 
 
-def test_demo():
-    done = evtsim_command("demo", "--records", "20000")
+def test_demo(tmp_path):
+    done = evtsim_command("demo", "--records", "20000", cwd=tmp_path)
     assert done.returncode == 0
     assert "all 2,500 records agree" in done.stdout
     assert "20,000 replayed" in done.stdout
+    folder = tmp_path / "evtsim-demo"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "mixed.arrow" in page
+    assert evtsim.Run.load(folder / "mixed.run").records == 20_000
+    assert [path.read_bytes()[1:4] for path in folder.glob("*.png")] == [b"PNG"] * 4
+    line = next(line for line in done.stdout.splitlines() if "evtsim report" in line)
+    tried = evtsim_command(*line.split()[1:], cwd=tmp_path)
+    assert tried.returncode == 0, tried
+    assert (tmp_path / "late.html").exists()
+    again = evtsim_command("demo", "--records", "20000", cwd=tmp_path)
+    assert again.returncode == 0
+    assert (folder / "report.html").read_text(encoding="utf-8") == page
+    (folder / "mine.txt").write_text("mine")
+    assert_refused(evtsim_command("demo", cwd=tmp_path), "evtsim-demo: has other files, mine.txt")
+    assert_refused(evtsim_command("demo", "-o", "late.html", cwd=tmp_path), "File exists")
+
+
+def test_report_of_a_trace_and_of_a_saved_run(trace, tmp_path):
+    page, folder = tmp_path / "r.html", str(tmp_path / "run")
+    done = evtsim_command("report", trace, "-o", str(page))
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"{page}: ")
+    assert done.stderr == ""
+    first = page.read_text(encoding="utf-8")
+    assert_refused(evtsim_command("report", trace, "-o", str(page)), "exists already", "--force")
+    assert evtsim_command("replay", trace, "--save", folder).returncode == 0
+    assert evtsim_command("report", folder, "-o", str(page), "--force").returncode == 0
+    assert page.read_text(encoding="utf-8") == first
+    done = evtsim_command(
+        *("report", trace, "-o", str(tmp_path / "g.html"), "--title", "Mine"),
+        *("--guest", "lowest", "--wake", "3us", "--drain"),
+    )
+    assert done.returncode == 0
+    page = (tmp_path / "g.html").read_text(encoding="utf-8")
+    assert "<h1>Mine</h1>" in page
+    assert "Constant(ns=3000)" in page
+    done = evtsim_command("report", folder, "-o", str(tmp_path / "x.html"), "--guest", "linux")
+    assert_refused(done, "is a run that has its host and guest")
 
 
 def test_info(trace):
@@ -317,6 +355,13 @@ def test_wrong_host_files(trace, tmp_path, name):
         (["generate", "channels", "nowhere/x.arrow"], "No such file or directory"),
         (["convert", SAMPLE, "x.txt"], "unknown suffix"),
         (["verify", SAMPLE, "--host", "missing.json"], "missing.json: No such file"),
+        (["report", "missing.arrow", "-o", "r.html"], "missing.arrow: no such file"),
+        (["report", ".", "-o", "r.html"], "holds no run"),
+        (["report", SAMPLE, "-o", "r.pdf"], "r.pdf: unknown suffix (expected .html, .htm)"),
+        (["report", SAMPLE, "-o", "nowhere/r.html"], "nowhere/r.html: No such file"),
+        (["report", SAMPLE, "-o", "r.html", "--wake", "2us"], "add --guest linux"),
+        (["report", SAMPLE, "-o", "r.html", "--drain"], "add --guest linux"),
+        (["report"], "Missing argument"),
         (["host", "uniform", "0"], "expected 1 to 32,752"),
         (["host", "uniform", "3", "--word-bits", "48"], "word_bits is 48"),
     ],

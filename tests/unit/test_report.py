@@ -1,6 +1,7 @@
 """The report: numbers equal the frames' to the digit shown, and every kind of run has a page."""
 
 import html.parser
+import itertools
 import re
 
 import numpy as np
@@ -84,7 +85,7 @@ def assert_shows(page, name, frame, first_ns=0, moments=()):
 
 
 def assert_equal(shown, value, unit, start=0):
-    if shown == "–":
+    if shown == report_tables.NONE:
         assert value is pd.NA or value != value
     elif isinstance(value, str):
         assert shown == value
@@ -306,7 +307,7 @@ def test_the_page_needs_nothing_and_can_be_read_aloud(text, page):
     assert len(set(page.ids)) == len(page.ids)
     assert [level for level, _ in page.headings].count(1) == 1
     levels = [level for level, _ in page.headings]
-    assert all(b - a <= 1 for a, b in zip(levels, levels[1:], strict=False))
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
     assert len(page.images) >= 8
     assert all(len(alt) > 20 for alt in page.images)
     links = {attributes["href"][1:] for tag, attributes in page.tags if tag == "a"}
