@@ -109,12 +109,13 @@ class Run:
 
     @property
     def source(self) -> dict[str, Any]:
-        """Where the records came from, as far as that is known: the trace's meta and digest."""
+        """Where the records came from, as far as that is known: the trace's file, meta, digest."""
         if self._source is None:
             trace = self.trace
-            self._source = (
-                {"meta": trace.meta, "digest": trace.digest()} if trace is not None else {}
-            )
+            self._source = {}
+            if trace is not None:
+                name = {"name": Path(trace.path).name} if trace.path else {}
+                self._source = {**name, "meta": trace.meta, "digest": trace.digest()}
         return dict(self._source)
 
     @property
@@ -271,7 +272,10 @@ class Run:
             raise EvtsimError(f"{folder}: holds no run (expected a folder with {DESCRIPTION})")
         state = checkpoint.load(source / STATE)
         path = source / "outcomes.parquet"
-        description = json.loads((source / DESCRIPTION).read_text())
+        try:
+            description = json.loads((source / DESCRIPTION).read_text())
+        except ValueError as error:
+            raise EvtsimError(f"{source / DESCRIPTION}: not JSON ({error})") from None
         outcomes = _load_outcomes(path) if path.exists() else None
         return cls(state.host, state, outcomes, source=description.get("source", {}))
 

@@ -165,9 +165,7 @@ def allocate(host: Host, level: int, guest: Guest | None, deliveries: int) -> Ta
     config = host.domains
     alive = config["alive"] != 0
     profile = abi.PROFILES[host.profile]
-    limits = np.where(config["word_bits"] == 64, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])
-    if profile.fifo:
-        limits = np.minimum(limits, config["max_port"].astype(np.int64) + 1)
+    limits = host.port_limits()
     vcpus = config["vcpus"].astype(np.int64)
     pirqs = config["nr_pirqs"].astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""Commands that replay, and what they leave: demo, replay, verify, show."""
+"""Commands that replay, and what they leave: replay, verify, show."""
 
 from __future__ import annotations
 
@@ -245,42 +245,6 @@ def print_verification(name: str, result: Verification) -> None:
     print_table(["record", "ts", "dom", "vcpu", "op", "arg0", "arg1", "outcome"], rows)
 
 
-def demo(
-    records: Annotated[
-        str, typer.Option("--records", "-n", help="Of the generated trace: 20000, 1e6, 10M.")
-    ] = "1M",
-) -> int:
-    """Show the main job on a generated trace and a recording.
-
-    The trace is replayed and summed up, the recording of Xen's own code is verified.
-    """
-    from evtsim import samples, workloads
-    from evtsim.simulator import Simulator
-    from evtsim.verification import verify as verify_trace
-
-    print(f"A generated trace: {workloads.describe('channels')}")
-    trace = workloads.generate("channels", records=count(records), domains=200, vcpus=2, ports=64)
-    with progress("replaying") as shown:
-        sim = Simulator(trace.require_host(), stats="port")
-        before = time.perf_counter()
-        sim.apply(trace, outcomes=False, progress=shown)
-        seconds = time.perf_counter() - before - sim.compile_seconds
-    print()
-    print_run(sim.run(), False, seconds)
-
-    sample = samples.path("xen-4.0-default.arrow")
-    print("\nA recording of Xen's own code, 2,500 random operations with Xen's answers:\n")
-    verification = verify_trace(open_trace(str(sample)))
-    print_verification(sample.name, verification)
-    print(
-        "\nNext:"
-        "\n  evtsim generate channels my.arrow --records 10M -p domains=4000"
-        "\n  evtsim replay my.arrow --state ports.csv"
-        f"\n  evtsim info {sample}"
-    )
-    return 0 if verification else 1
-
-
 def show(
     folder: Annotated[str, typer.Argument(metavar="RUN", help="A folder of 'replay --save'.")],
     name: Annotated[str, typer.Argument(metavar="FRAME", help="ports, vcpus, domains, …")],
@@ -325,4 +289,4 @@ def show(
             print(f"… {len(frame) - rows:,} more rows (--rows, --csv or --parquet show them)")
 
 
-COMMANDS = (demo, replay, verify, show)
+COMMANDS = (replay, verify, show)

@@ -120,8 +120,9 @@ def _notes(columns: Columns, host: Host) -> Iterator[tuple[str, str, Array]]:
     vcpus = host.domains["vcpus"][row]
     here = known & (columns.vcpu < vcpus)
     yield "vcpu is not configured", "ENOENT", known & ~here
-    unknown = ~np.isin(op, [op for op in Op if not Op.INIT_CONTROL <= op <= Op.RESET_CONT])
-    yield "operation is not known", "ENOSYS", here & unknown
+    fifo = abi.PROFILES[host.profile].fifo
+    known_ops = [op for op in Op if fifo or not Op.INIT_CONTROL <= op <= Op.RESET_CONT]
+    yield "operation is not known", "ENOSYS", here & ~np.isin(op, known_ops)
     hypercall = here & (op < abi.FIRST_NON_HYPERCALL)
     into = hypercall & (columns.flags & Fault.IN != 0)
     yield "fault when copying the arguments in", "EFAULT", into
@@ -129,6 +130,8 @@ def _notes(columns: Columns, host: Host) -> Iterator[tuple[str, str, Array]]:
     yield "fault when copying the result out, unless it fails before", "EFAULT", out
 
     limit = np.where(host.domains["word_bits"][row] == 64, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])
+    if fifo:  # which ABI the domain is under then is not known here
+        limit = np.full(len(row), abi.MAX_PORT_FIFO)
     yield (
         "port is beyond the ABI's limit",
         "EINVAL",

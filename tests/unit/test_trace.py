@@ -219,6 +219,16 @@ def test_validate_notes_what_will_be_refused(host):
     assert [evtsim.abi.errno_name(int(value)) for value in rc] == errnos
 
 
+def test_validate_knows_the_profile():
+    host = evtsim.Host.uniform(2, profile="xen-4.23")
+    b = evtsim.TraceBuilder(host)
+    b.init_control(dom=1)
+    b.send(dom=1, port=5000)
+    b.send(dom=1, port=131_072)
+    result = b.trace().validate()
+    assert [(note.errno, note.first) for note in result.notes] == [("EINVAL", 2)]
+
+
 def test_validate_reports_errors(host):
     backwards = Trace.from_records(records(send(2), send(1)), host).validate()
     assert not backwards
