@@ -19,12 +19,15 @@ import numpy as np
 from evtsim import __version__, abi
 from evtsim._files import written_whole
 from evtsim.abi import NR_VIRQS, PortState
-from evtsim.dtypes import BUCKET_PORTS, Array, Tables
+from evtsim.dtypes import BUCKET_PORTS, BUCKET_SHIFT, XEN_PEER, Array, Tables
 from evtsim.errors import EvtsimError
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.state import State
 from evtsim.tables import POOL
+
+LOGS = ("edges", "deliveries", "event_words")
+"""Tables besides the pool's that may have grown."""
 
 KIND = b"evtsim checkpoint "
 MAGIC = KIND + b"2\n"
@@ -71,12 +74,15 @@ def load(path: str | os.PathLike[str]) -> State:
     start = len(MAGIC) + hashlib.sha256().digest_size
     if hashlib.sha256(data[start:]).digest() != data[len(MAGIC) : start]:
         raise EvtsimError(f"{name}: damaged: it does not match its checksum")
-    with np.load(io.BytesIO(data[start:]), allow_pickle=False) as members:
-        header = json.loads(bytes(members["header"]))
-        tables = {field: members[field] for field in Tables._fields if field in members}
-    host = Host.from_dict(header["host"], source=name)
-    guest = Guest.from_dict(header["guest"]) if header["guest"] else None
-    state = State(host, int(tables["host"]["level"][0]), guest, header["deliveries_kept"])
+    try:
+        with np.load(io.BytesIO(data[start:]), allow_pickle=False) as members:
+            header = json.loads(bytes(members["header"]))
+            tables = {field: members[field] for field in Tables._fields if field in members}
+        host = Host.from_dict(header["host"], source=name)
+        guest = Guest.from_dict(header["guest"]) if header["guest"] else None
+        state = State(host, int(tables["host"]["level"][0]), guest, int(header["deliveries_kept"]))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise EvtsimError(f"{name}: not a whole checkpoint ({error!r})") from None
     _check_shapes(name, state, tables)
     state.restore(tables)
     return state
@@ -93,7 +99,9 @@ def _check_shapes(name: str, fresh: State, tables: Mapping[str, Array]) -> None:
         if fits and field in POOL and len(wanted) == len(fresh.tables.ports):
             growth, rest = divmod(len(table), len(wanted))  # type: ignore[arg-type]
             fits = rest == 0 and growth.bit_count() == 1 and len(table) == len(tables["ports"])  # type: ignore[arg-type]
-        elif fits and field not in ("edges", "deliveries", "event_words"):
+        elif fits and field in LOGS:
+            fits = table.ndim == 1 and len(table) >= len(wanted)  # type: ignore[union-attr, arg-type]
+        elif fits:
             fits = table.shape == wanted.shape  # type: ignore[union-attr]
         if not fits:
             raise EvtsimError(f"{name}: not a whole checkpoint (its table {field})")
@@ -136,39 +144,58 @@ def _values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, A
     bucket, dom = np.nonzero(tables["buckets"])
     owner[np.minimum(tables["buckets"][bucket, dom], pool - 1)] = dom
     owners = domains[np.repeat(owner, BUCKET_PORTS)]
-    yield "ports", (ports["notify_vcpu"] < owners["nr_vcpus"]) | (ports["state"] == PortState.FREE)
+    free = ports["state"] == PortState.FREE
+    yield (
+        "ports",
+        np.where(free, ports["notify_vcpu"] == 0, ports["notify_vcpu"] < owners["nr_vcpus"]),
+    )
     pirq = ports["state"] == PortState.PIRQ
     yield "ports", ports["remote_port"][pirq] < owners["nr_pirqs"][pirq]
+    # What is notified has bits: below the 2-level limit, but for domains under FIFO.
+    limits = np.where(
+        domains["fifo"], abi.MAX_PORT_FIFO, 1 << (2 * domains["word_shift"].astype(np.int64))
+    )
+    limits = np.minimum(limits, domains["nr_ports"])
+    told = channel[(channel["xen"] & XEN_PEER) == 0]
+    peers = np.minimum(told["remote_dom"], len(domains) - 1)
+    yield "ports", told["remote_port"] < limits[peers]
     rows = np.repeat(np.arange(len(domains)), domains["nr_vcpus"])
-    yield "virqs", tables["virqs"] <= domains["nr_ports"][rows]
+    yield "virqs", (tables["virqs"] == 0) | (tables["virqs"] < limits[rows])
     rows = np.repeat(np.arange(len(domains)), domains["nr_pirqs"])
-    yield "pirqs", tables["pirqs"] <= domains["nr_ports"][rows]
+    yield "pirqs", (tables["pirqs"] == 0) | (tables["pirqs"] < limits[rows])
     if fresh.level:
-        yield from _statistics_values(tables)
+        yield from _statistics_values(tables, fresh)
     if fresh.modern:
-        yield from _fifo_values(tables)
+        yield from _fifo_values(tables, owners)
     if fresh.guest:
         yield from _guest_values(tables, fresh)
     waiting = (vcpus["polling"] != 0) & (vcpus["poll_port"] != 0)
     yield "vcpus", vcpus["poll_port"][waiting] < abi.MAX_PORT_FIFO
 
 
-def _statistics_values(tables: Mapping[str, Array]) -> Iterator[tuple[str, Any]]:
+def _statistics_values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[str, Any]]:
     """Yield the same of the statistics' tables."""
     row = tables["host"][0]
     yield "edges", 0 <= row["edges_used"] <= len(tables["edges"])
     yield "deliveries", 0 <= row["logged"] <= len(tables["deliveries"])
+    yield "deliveries", (len(tables["deliveries"]) > 1) == (len(fresh.deliveries) > 1)
+    yield "errno_slots", tables["errno_slots"] == fresh.errno_slots
+    if row["started"] and row["bin_shift"] < 64:
+        first, last = (int(row[name]) >> int(row["bin_shift"]) for name in ("first_ts", "bin_end"))
+        yield "timeline", 0 <= last - first < len(tables["timeline"])
     yield "timeline", 0 <= row["bin"] < len(tables["timeline"]) and row["bin_shift"] < 64
     yield "set_type", tables["set_type"] < len(tables["latency"])
 
 
-def _fifo_values(tables: Mapping[str, Array]) -> Iterator[tuple[str, Any]]:
-    """Yield the same of the FIFO ABI's tables."""
+def _fifo_values(tables: Mapping[str, Array], owners: Array) -> Iterator[tuple[str, Any]]:
+    """Yield the same of the FIFO ABI's tables; `owners` are the domains of the pool's ports."""
     domains, pages = tables["domains"], tables["event_pages"]
     used = pages[pages != 0]
     made = (pages != 0).sum(axis=0)
     pool = len(tables["event_words"]) // abi.FIFO_PAGE_WORDS
-    yield "event_pages", 0 <= tables["host"]["pages_used"][0] <= pool
+    yield "event_words", len(tables["event_words"]) % abi.FIFO_PAGE_WORDS == 0
+    yield "event_pages", 1 <= tables["host"]["pages_used"][0] <= pool
+    yield "port_fifo", tables["port_fifo"]["last_vcpu"] < np.maximum(owners["nr_vcpus"], 1)
     yield "event_pages", (used < tables["host"]["pages_used"][0]).all()
     yield "event_pages", len(np.unique(used)) == len(used)
     yield "event_pages", made >= domains["event_pages"]
@@ -183,10 +210,37 @@ def _guest_values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[tuple[
     handlers, eois = tables["guest_vcpus"], tables["eois"]
     yield "guest_configs", tables["guest_configs"] == fresh.guest_configs
     yield "guest_domains", tables["guest_domains"]["config"] == fresh.guest_domains["config"]
+    domains = tables["domains"]
+    width = np.repeat(1 << domains["word_shift"].astype(np.int64), domains["nr_vcpus"])
     for field in ("word", "start_bit", "next_word", "next_bit"):
-        yield "guest_vcpus", handlers[field] < 64
-    yield "guest_vcpus", handlers["eoi_first"] < len(eois)
-    yield "guest_vcpus", handlers["eoi_last"] < len(eois)
-    yield "eois", (eois["next"] < len(eois)) & (eois["previous"] < len(eois))
-    yield "eois", eois["vcpu"] <= len(handlers)
-    yield "eois", eois["port"] < abi.MAX_PORT_FIFO
+        yield "guest_vcpus", handlers[field] < width
+    yield "guest_vcpus", handlers["waiting"] >> (width - 1).astype(np.uint64) <= 1
+    yield "eois", _lists_are_whole(handlers, eois)
+    waits = np.flatnonzero(eois["vcpu"])
+    dom = np.repeat(np.arange(len(domains)), domains["nr_vcpus"])
+    if len(waits):
+        owner, port = dom[eois["vcpu"][waits].astype(np.int64) - 1], eois["port"][waits]
+        row = port >> BUCKET_SHIFT
+        yield "eois", row < len(tables["buckets"])
+        bucket = tables["buckets"][np.minimum(row, len(tables["buckets"]) - 1), owner]
+        index = (bucket.astype(np.int64) << BUCKET_SHIFT) + (port & (BUCKET_PORTS - 1))
+        yield "eois", (index == waits) & (port < domains["nr_ports"][owner])
+        small = port >> (2 * domains["word_shift"][owner].astype(np.int64)) == 0
+        yield "eois", small | (domains["fifo"][owner] != 0)
+
+
+def _lists_are_whole(handlers: Array, eois: Array) -> bool:
+    """Tell whether the vcpus' lists of EOIs hold each port that waits, once, from end to end."""
+    left = {int(index) for index in np.flatnonzero(eois["vcpu"])}
+    for row in np.flatnonzero(handlers["eoi_first"] | handlers["eoi_last"]).tolist():
+        before, index = 0, int(handlers["eoi_first"][row])
+        while index:
+            if index not in left or int(eois["vcpu"][index]) != row + 1:
+                return False
+            left.remove(index)
+            if int(eois["previous"][index]) != before:
+                return False
+            before, index = index, int(eois["next"][index])
+        if before != int(handlers["eoi_last"][row]):
+            return False
+    return not left

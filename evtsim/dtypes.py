@@ -165,7 +165,7 @@ HOST_TABLE = np.dtype(
         ("bucket_ports", "i8"),  # ports that become valid together
         ("most_ports", "i8"),  # valid ports of any domain, at most
         ("records", "i8"),  # applied so far
-        ("last_ts", "u8"),  # ns; of the last record applied
+        ("last_ts", "u8"),  # ns; of the last record applied, or to where guests went on since
         ("delivered", "i8"),  # events that reached their handlers
         ("now", "u8"),  # ns; when what is under way happens; with statistics or a guest
         # statistics
@@ -314,7 +314,7 @@ GUEST_VCPU = np.dtype(
         ("eoi_first", "u4"),  # pool index of the port whose EOI is due first; 0: none
         ("eoi_last", "u4"),
         ("batch", "u4"),  # events of the upcall under way
-        ("stage", "u1"),  # see kernels/guest.py
+        ("stage", "u1"),  # see kernels/due.py
         ("word", "u1"),  # of the selector, under way
         ("in_word", "u1"),  # 1 until the word is done with
         ("start_word", "u1"),  # where the scan began

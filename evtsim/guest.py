@@ -19,12 +19,13 @@ SCANS = ("lowest", "linux")
 EOIS = ("edge", "late")
 
 
-def _check(name: str, value: object, low: float, high: float, *, whole: bool = False) -> None:
-    """Raise an EvtsimError unless a value is a number within bounds."""
+def _check(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> Any:
+    """Return a number as Python's own, or raise an EvtsimError unless it is one within bounds."""
     kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        what = "an integer of" if whole else ""
-        raise EvtsimError(f"{name} is {shown(value)} (expected {what} {low:,} to {high:,})")
+        what = "an integer of " if whole else ""
+        raise EvtsimError(f"{name} is {shown(value)} (expected {what}{low:,} to {high:,})")
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +41,7 @@ class Constant:
     ns: int
 
     def __post_init__(self) -> None:
-        _check("ns", self.ns, 0, draws.MAX_NS)
-        object.__setattr__(self, "ns", round(self.ns))
+        object.__setattr__(self, "ns", round(_check("ns", self.ns, 0, draws.MAX_NS)))
 
     def _row(self) -> tuple[int, int, int]:
         return 0, self.ns, 0
@@ -60,7 +60,8 @@ class Exponential:
     mean_ns: float
 
     def __post_init__(self) -> None:
-        _check("mean_ns", self.mean_ns, 0, draws.MAX_NS)
+        mean = _check("mean_ns", self.mean_ns, 0, draws.MAX_NS)
+        object.__setattr__(self, "mean_ns", mean)
 
     def _row(self) -> tuple[int, int, int]:
         return 1, draws.exponential_scale(self.mean_ns), 0
@@ -82,8 +83,8 @@ class Lognormal:
     sigma: float
 
     def __post_init__(self) -> None:
-        _check("median_ns", self.median_ns, 0, draws.MAX_NS)
-        _check("sigma", self.sigma, 0, draws.MAX_SIGMA)
+        for name, high in (("median_ns", draws.MAX_NS), ("sigma", draws.MAX_SIGMA)):
+            object.__setattr__(self, name, _check(name, getattr(self, name), 0, high))
 
     def _row(self) -> tuple[int, int, int]:
         return 2, round(self.median_ns), draws.lognormal_spread(self.sigma)
@@ -154,7 +155,7 @@ class Guest:
     eoi: str = "edge"
     eoi_ns: int = 0
     seed: int = 0
-    overrides: Mapping[int, Guest] = dataclasses.field(default_factory=dict)
+    overrides: Mapping[int, Guest] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name in ("wake_ns", "handler_ns"):
@@ -163,8 +164,12 @@ class Guest:
             if getattr(self, name) not in known:
                 value = shown(getattr(self, name))
                 raise EvtsimError(f"{name} is {value} (expected {' or '.join(map(repr, known))})")
-        _check("eoi_ns", self.eoi_ns, 0, draws.MAX_NS, whole=True)
-        _check("seed", self.seed, 0, draws.MASK64, whole=True)
+        eoi_ns = round(_check("eoi_ns", self.eoi_ns, 0, draws.MAX_NS))
+        object.__setattr__(self, "eoi_ns", eoi_ns)
+        seed = _check("seed", self.seed, 0, draws.MASK64, whole=True)
+        object.__setattr__(self, "seed", seed)
+        if not isinstance(self.overrides, Mapping):
+            raise EvtsimError(f"overrides is {shown(self.overrides)} (expected domain: Guest)")
         for dom, guest in self.overrides.items():
             _check("overrides: a domain", dom, 0, 65_535, whole=True)
             if not isinstance(guest, Guest) or guest.overrides:

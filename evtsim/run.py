@@ -273,9 +273,9 @@ class Run:
         state = checkpoint.load(source / STATE)
         path = source / "outcomes.parquet"
         try:
-            description = json.loads((source / DESCRIPTION).read_text())
-        except ValueError as error:
-            raise EvtsimError(f"{source / DESCRIPTION}: not JSON ({error})") from None
+            description = dict(json.loads((source / DESCRIPTION).read_text()))
+        except (ValueError, TypeError) as error:
+            raise EvtsimError(f"{source / DESCRIPTION}: not JSON of a run ({error})") from None
         outcomes = _load_outcomes(path) if path.exists() else None
         return cls(state.host, state, outcomes, source=description.get("source", {}))
 
@@ -353,6 +353,8 @@ def replay(
     """
     if not isinstance(trace, Trace):
         trace = Trace.load(trace, host)
+    if drain and guest is None:
+        raise EvtsimError("drain lets a guest go on, and there is none (guest= gives one)")
     sim = Simulator(trace.require_host(host), guest, stats, threads, deliveries=deliveries)
     with shown_progress(progress, "replaying", "records") as show:
         kept = sim.apply(trace, outcomes, progress=show)

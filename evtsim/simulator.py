@@ -99,19 +99,21 @@ class Simulator:
     ) -> None:
         if not isinstance(host, Host):
             raise HostError(f"host is {host!r} (expected an evtsim.Host)")
-        if threads < 1:
-            raise EvtsimError(f"threads is {threads} (expected at least 1)")
+        if not isinstance(threads, (int, np.integer)) or threads < 1:
+            raise EvtsimError(f"threads is {shown(threads)} (expected at least 1)")
         if guest is not None and not isinstance(guest, Guest):
             raise EvtsimError(f"guest is {shown(guest)} (expected an evtsim.Guest or None)")
         self.host = host
         self.guest = guest
         if stats not in LEVELS:
             raise EvtsimError(f"stats is {stats!r} (expected None, 'domain' or 'port')")
-        if deliveries is not None and (type(deliveries) is not int or deliveries < 1):
+        if deliveries is not None and (
+            not isinstance(deliveries, (int, np.integer)) or deliveries < 1
+        ):
             raise EvtsimError(f"deliveries is {shown(deliveries)} (expected at least 1, or None)")
         if deliveries is not None and stats != "port":
             raise EvtsimError("a log of deliveries needs stats='port'")
-        self.state = State(host, LEVELS.index(stats), guest, deliveries or 0)
+        self.state = State(host, LEVELS.index(stats), guest, int(deliveries or 0))
         self.compile_seconds = 0.0
 
     @property
@@ -181,7 +183,7 @@ class Simulator:
             There is no guest, or ts lies in the past.
         """
         self._require_guest()
-        if not self.last_ts <= ts <= NEVER:
+        if not isinstance(ts, (int, np.integer)) or not self.last_ts <= ts < NEVER:
             raise EvtsimError(f"ts is {shown(ts)} (expected at least {self.last_ts})")
         self._let_guests_run(ts)
 

@@ -61,7 +61,7 @@ class State:
     # Growing, keeping ----------------------------------------------------------------------------
 
     def grow(self) -> None:
-        """Make room for the operation that asked for it: in the pool, among the edges."""
+        """Make room for the operation that asked for it: in the pool, for words, in the logs."""
         tables = self.tables
         host = tables.host[0]
         if int(host["buckets_used"]) * BUCKET_PORTS == len(tables.ports):

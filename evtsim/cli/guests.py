@@ -53,7 +53,7 @@ def nanoseconds(option: str, text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s)", text.strip())
     if text.strip() == "0":
         return 0
-    if match is None:
+    if match is None or len(match[1]) > 18:
         raise typer.BadParameter(f"{option} is {text!r} (expected a time like {TIME})")
     return round(float(match[1]) * UNITS[match[2]])
 

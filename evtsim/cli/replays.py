@@ -258,8 +258,8 @@ def show(
 ) -> None:
     """Print or export what a saved run holds.
 
-    FRAME: ports, vcpus, domains, operations, timeline, latency, edges (docs/statistics.md has
-    their columns) or outcomes.
+    FRAME: ports, vcpus, domains, operations, timeline, latency, edges, deliveries
+    (docs/statistics.md has their columns) or outcomes.
     """
     from evtsim._files import written_whole
     from evtsim.errors import EvtsimError

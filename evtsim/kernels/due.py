@@ -18,7 +18,6 @@ SELECT = 3  # running: takes the selector next
 SCAN = 4  # running: goes through the words
 
 _NEVER = np.uint64(NEVER)
-_LATEST = np.uint64(NEVER - 1)
 
 WAKE = 0
 HANDLER = 1
@@ -33,8 +32,8 @@ def config_of(tables, dom):
 
 @hot
 def later(ts, ns):
-    """Return ts + ns, both uint64, or the latest moment there is."""
-    return ts + ns if ns <= _LATEST - min(ts, _LATEST) else _LATEST
+    """Return ts + ns, both uint64; NEVER if that lies beyond the end of time."""
+    return ts + ns if ns < _NEVER - ts else _NEVER
 
 
 @hot

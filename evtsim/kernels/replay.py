@@ -1,7 +1,7 @@
 """The loop over records: checks in front of every operation, dispatch, outcome.
 
-Runs until the stretch ends or an operation might need a bucket that the pool does not have;
-the caller then grows the pool and goes on at that record.
+Runs until the stretch ends or an operation might need room that there is not, in the pool, for
+event words or in a log; the caller then makes room and goes on at that record.
 """
 
 import numpy as np
@@ -290,8 +290,9 @@ def other_domain(tables, dom, op, arg0):
             p = tables.ports[np.uint64(ports.pool_index(tables, dom, arg0))]
             if p["state"] == ports.INTERDOMAIN:
                 return np.int64(p["remote_dom"])
-    elif op == RESET and arg0 & ports.DOMID_MASK < len(tables.domains):
-        return arg0 & ports.DOMID_MASK
+    elif op == RESET or op == ALLOC_UNBOUND:  # which looks for a port that is not busy
+        if arg0 & ports.DOMID_MASK < len(tables.domains):
+            return arg0 & ports.DOMID_MASK
     return -1
 
 

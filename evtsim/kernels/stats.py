@@ -53,9 +53,8 @@ def on_tick(tables, ts):
 def on_jump(tables, ts):
     """Go to the timeline's bin of ts."""
     host = tables.host[0]
-    if ts > host["bin_end"] or not host["started"]:
-        find_bin(tables, ts)
-    else:
+    on_tick(tables, ts)
+    if ts <= host["bin_end"]:
         shift = host["bin_shift"]
         host["bin"] = np.int64((ts >> shift) - (host["first_ts"] >> shift))
 

@@ -20,7 +20,6 @@ SET = int(abi.Effect.SET)
 COALESCED = int(abi.Effect.COALESCED)
 MASKED = int(abi.Effect.MASKED)
 SELECTED = int(abi.Effect.SELECTED)
-EINVAL = int(abi.Errno.EINVAL)
 
 
 @hot

@@ -57,10 +57,11 @@ def latency_cdf(data: Data, ax: Axes | None = None) -> Axes:
         return ax
     for (name, one), colour in zip(bins.groupby("type"), COLOURS, strict=False):
         share = 100 * one["events"].cumsum() / one["events"].sum()
+        # Through every bin from its lowest to its highest; flat where no bin has events.
         x = np.maximum(one[["low_ns", "high_ns"]].to_numpy(), 1) / ns
-        x = np.concatenate([x[:1, 0], x[:, 1]])
+        y = np.column_stack([share - 100 * one["events"] / one["events"].sum(), share])
         label = f"{name}\n({one['events'].sum():,} events)"
-        ax.plot(x, np.concatenate([[0], share]), color=colour, label=label)
+        ax.plot(x.ravel(), y.ravel(), color=colour, label=label)
     whole_decades(ax, "x", np.maximum(bins[["low_ns", "high_ns"]], 1) / ns)
     add_grid(ax)
     add_legend(ax)

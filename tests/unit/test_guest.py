@@ -1,5 +1,7 @@
 """The guest: closed forms, configuration, the log of deliveries, time that goes on."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -142,6 +144,34 @@ def test_time_goes_on_without_records():
         sim.advance(5)
     with pytest.raises(EvtsimError, match="no guest"):
         evtsim.Simulator(sim.host).drain()
+    with pytest.raises(EvtsimError, match="there is none"):
+        evtsim.replay(one_port([5]), drain=True)
+
+
+def test_what_would_come_after_the_end_of_time_never_happens():
+    sim = evtsim.Simulator(evtsim.Host.uniform(2), evtsim.Guest(wake_ns=5), "port")
+    sim.apply(one_port([2**64 - 3]))
+    sim.drain()
+    port = target(sim.run())
+    assert (port["delivered"], port["outstanding"]) == (0, 1)
+
+
+def test_a_port_is_busy_until_its_guest_came_by():
+    """Allocating in another domain lets that one's guest catch up, wherever a trace is cut."""
+    host = evtsim.Host.uniform(2, profile="xen-4.23")
+    b = evtsim.TraceBuilder(host)
+    b.init_control(dom=1, ts=0)
+    b.expand_array(dom=1)
+    b.bind_ipi(dom=1)
+    b.send(dom=1, port=1, ts=100)
+    b.close(dom=1, port=1, ts=150)  # linked until its handler is due at 2,100
+    b.bind_ipi(dom=0, ts=5_000)
+    b.alloc_unbound(dom=0, target_dom=1, remote_dom=0, ts=5_000)
+    trace = b.trace()
+    whole = evtsim.Simulator(host, evtsim.Guest())
+    cut = evtsim.Simulator(host, evtsim.Guest())
+    cut.apply(trace[:-1])
+    assert whole.apply(trace).port[-1] == cut.apply(trace[-1:]).port[-1] == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +182,8 @@ def test_time_goes_on_without_records():
         ({"handler_ns": float("nan")}, "handler_ns: ns is nan"),
         ({"scan": "fifo"}, "scan is 'fifo' .*'lowest' or 'linux'"),
         ({"eoi": True}, "eoi is True"),
-        ({"eoi_ns": 1.5}, "eoi_ns is 1.5"),
+        ({"eoi_ns": -1}, "eoi_ns is -1"),
+        ({"overrides": None}, "overrides is None"),
         ({"seed": 2**64}, "seed is 18446744073709551616"),
         ({"overrides": {-1: evtsim.Guest()}}, "domain is -1"),
         ({"overrides": {1: None}}, "domain 1 has None"),
@@ -180,6 +211,9 @@ def test_a_guest_survives_as_plain_data():
         wake_ns=evtsim.Lognormal(5, 1.5), seed=3, overrides={4: evtsim.Guest(eoi="late", eoi_ns=9)}
     )
     assert evtsim.Guest.from_dict(guest.to_dict()) == guest
+    assert hash(guest) == hash(evtsim.Guest.from_dict(json.loads(json.dumps(guest.to_dict()))))
+    of_numpy = evtsim.Guest(wake_ns=evtsim.Exponential(np.float32(3)), seed=np.int64(3))
+    assert json.dumps(of_numpy.to_dict())
     assert "Lognormal" in repr(guest)
 
 
@@ -227,6 +261,7 @@ def test_replay_with_a_guest(path, tmp_path):
         ("--guest linux --wake lognormal:2us:9", "sigma is 9.0"),
         ("--guest linux --handler 1e3s", "--handler is '1e3s'"),
         ("--guest linux --wake 900s", "ns is 900000000000"),
+        ("--guest linux --wake " + 40 * "9" + "s", "expected a time like"),
         ("--guest linux --eoi never", "--eoi is 'never'"),
         ("--guest linux --eoi edge:5us", "--eoi is 'edge:5us'"),
         ("--drain", "--drain lets guests go on"),

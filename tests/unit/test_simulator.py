@@ -118,6 +118,39 @@ def test_a_grown_pool_is_kept(tmp_path):
     assert len(Simulator.load(tmp_path / "state").state.ports()) == 4096
 
 
+@pytest.mark.parametrize(
+    ("table", "field", "value"),
+    [
+        ("errno_slots", None, 200),
+        ("host", "bin_end", 2**63),
+        ("port_fifo", "last_vcpu", 60_000),
+        ("ports", "notify_vcpu", 60_000),
+        ("virqs", None, 5_000),
+        ("guest_vcpus", "next_word", 200),
+        ("guest_vcpus", "eoi_first", 1),
+        ("eois", "port", 100_000),
+        ("queues", "head", 2**31),
+    ],
+)
+def test_a_checkpoint_that_would_lead_astray_is_refused(tmp_path, table, field, value):
+    """What kernels use as an index is looked at before they do, whatever the checksum says."""
+    from evtsim import checkpoint
+
+    host = Host.uniform(3, profile="xen-4.23", vcpus=2)
+    guest = evtsim.Guest(eoi="late", eoi_ns=10**6)
+    sim = Simulator(host, guest, "port")
+    sim.call("bind_virq", dom=1, virq=0)
+    sim.call("raise_virq", dom=1, virq=0, ts=5)
+    sim.advance(10**4)  # handled, and waits for its EOI
+    sim.save(tmp_path / "good")
+    assert Simulator.load(tmp_path / "good").state.tables.eois["vcpu"].any()
+    damaged = getattr(sim.state.tables, table)
+    (damaged if field is None else damaged[field])[...] = value
+    checkpoint.save(tmp_path / "bad", sim.state)
+    with pytest.raises(EvtsimError, match="makes no sense"):
+        Simulator.load(tmp_path / "bad")
+
+
 def test_damaged_checkpoints_are_refused(tmp_path):
     sim = Simulator(Host.uniform(1))
     path = tmp_path / "state"
