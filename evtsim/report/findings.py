@@ -194,10 +194,10 @@ def stuck(answers: Answers) -> Finding:
     several = "channels are stuck at the end"
     title = f"{count(len(frame), 'channel is stuck at the end', several)}: {', '.join(named)}"
     # One of each kind: a thousand that are alike must not hide another.
-    worst = frame.drop_duplicates("category").fillna({"since_ns": 0, "waiting_ns": 0})
+    worst = frame.assign(pending=frame["since_ns"].notna()).drop_duplicates("category")
     cases = []
     for row in rows(worst):
-        since = f", pending for {duration(row.waiting_ns)}" if row.since_ns else ""
+        since = f", pending for {duration(row.waiting_ns)}" if row.pending else ""
         cases.append(f"{_port(row)}{since}; {row.reason}")
     if len(frame) > len(cases):
         told = f"The worst of each kind; the table has more. {told}"

@@ -118,7 +118,8 @@ def _trace(source: Mapping[str, Any]) -> dict[str, str]:
     if "workload" in meta:
         said["Workload"] = f"{meta['workload']}, generator {meta.get('generator', '?')}"
     elif meta:
-        said["Trace made by"] = _plain(meta)
+        made_by = str(meta.pop("made_by", ""))
+        said["Trace made by"] = ", ".join(filter(None, [made_by, _plain(meta)]))
     if parameters:
         said["Parameters"] = _plain(parameters)
     if source.get("digest"):

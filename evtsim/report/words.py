@@ -30,7 +30,9 @@ def percent(part: float, whole: float = 1) -> str:
 
 
 def per_second(rate: float) -> str:
-    """Say a rate."""
+    """Say a rate; there is none if all happened at one moment."""
+    if rate != rate:
+        return "at one moment"
     return f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.2g}/s"
 
 

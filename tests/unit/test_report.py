@@ -274,6 +274,21 @@ def test_every_level_of_statistics_has_a_page(stats):
     assert ("need “port”" in page.text) == (stats != "port")
 
 
+def test_a_run_of_one_moment_long_after_the_epoch_has_a_page():
+    start = 1_700_000_000_000_000_000
+    b = evtsim.TraceBuilder(evtsim.Host.uniform(2))
+    b.alloc_unbound(dom=1, remote_dom=0, ts=start)
+    b.bind_interdomain(dom=0, remote_dom=1, remote_port=1, ts=start)
+    b.send(dom=0, port=1, ts=start)
+    b.send(dom=0, port=9, ts=start)
+    run = evtsim.replay(b.trace())
+    page = Page(report.html(run))
+    assert not re.search(r"\bnan\b", page.text)
+    assert "only by dom0, 0 ns after the first record" in finding(run, "errors").cases[0]
+    assert "dom0 → dom1: 1 (at one moment)" in finding(run, "traffic").cases[0]
+    assert "pending for 0 ns" in finding(run, "stuck").cases[0]
+
+
 def test_an_empty_run_has_a_page():
     run = evtsim.replay(
         evtsim.Trace.from_records(np.zeros(0, RECORD_DTYPE), evtsim.Host.uniform(3))
