@@ -154,31 +154,14 @@ def add_eoi(tables, dom, row, index, port, due):
     e["due"] = due
     e["port"] = port
     e["vcpu"] = row + 1
-    e["previous"] = before
-    e["next"] = after
-    link(tables, g, before, index, after)
+    join(tables, g, before, index)
+    join(tables, g, index, after)
     remember(tables, dom, due)
 
 
 @hot_if("guest")
-def link(tables, g, before, index, after):
-    """Let a vcpu's list go from `before` to `index` to `after`; 0 is its end."""
-    if before:
-        tables.eois[before]["next"] = index
-    else:
-        g["eoi_first"] = index
-    if after:
-        tables.eois[after]["previous"] = index
-    else:
-        g["eoi_last"] = index
-
-
-@hot_if("guest")
-def remove_eoi(tables, index):
-    """Take a port out of the list it is in."""
-    e = tables.eois[index]
-    g = tables.guest_vcpus[np.int64(e["vcpu"]) - 1]
-    before, after = np.int64(e["previous"]), np.int64(e["next"])
+def join(tables, g, before, after):
+    """Let a vcpu's list go from one port of the pool to another; 0 is its begin or its end."""
     if before:
         tables.eois[before]["next"] = after
     else:
@@ -187,6 +170,14 @@ def remove_eoi(tables, index):
         tables.eois[after]["previous"] = before
     else:
         g["eoi_last"] = before
+
+
+@hot_if("guest")
+def remove_eoi(tables, index):
+    """Take a port out of the list it is in."""
+    e = tables.eois[index]
+    g = tables.guest_vcpus[np.int64(e["vcpu"]) - 1]
+    join(tables, g, np.int64(e["previous"]), np.int64(e["next"]))
     e["vcpu"] = 0
 
 
