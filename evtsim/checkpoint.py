@@ -24,13 +24,16 @@ from evtsim.errors import EvtsimError
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.state import State
-from evtsim.tables import POOL
+from evtsim.tables import POOL, routes
 
 LOGS = ("edges", "deliveries", "event_words")
 """Tables besides the pool's that may have grown."""
 
+DERIVED = ("routes",)
+"""Tables that follow from others, and are not in the file."""
+
 KIND = b"evtsim checkpoint "
-MAGIC = KIND + b"2\n"
+MAGIC = KIND + b"3\n"
 
 
 def save(
@@ -48,7 +51,8 @@ def save(
     }
     text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
     body = io.BytesIO()
-    np.savez(body, header=text, **state.snapshot())  # type: ignore[arg-type]
+    tables = {name: table for name, table in state.snapshot().items() if name not in DERIVED}
+    np.savez(body, header=text, **tables)  # type: ignore[arg-type]
     with written_whole(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
         file.write(MAGIC + hashlib.sha256(body.getbuffer()).digest())
         file.write(body.getbuffer())
@@ -84,7 +88,7 @@ def load(path: str | os.PathLike[str]) -> State:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise EvtsimError(f"{name}: not a whole checkpoint ({error!r})") from None
     _check_shapes(name, state, tables)
-    state.restore(tables)
+    state.restore({**tables, "routes": routes(tables)})
     return state
 
 
@@ -94,6 +98,8 @@ def _check_shapes(name: str, fresh: State, tables: Mapping[str, Array]) -> None:
     Kernels trust them. Only the pool, by doubling, and the logs may have grown.
     """
     for field, wanted in fresh.snapshot().items():
+        if field in DERIVED:
+            continue
         table = tables.get(field)
         fits = table is not None and table.dtype == wanted.dtype
         if fits and field in POOL and len(wanted) == len(fresh.tables.ports):

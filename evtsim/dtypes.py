@@ -101,6 +101,10 @@ PORT_TABLE = np.dtype(
     align=True,
 )
 
+# Whom a send notifies, as an int64, from the lowest bit on: port (17 bits), vcpu (13), domain (15),
+# and what is done to it (2).
+ROUTE_VCPU, ROUTE_DOM, ROUTE_KIND = 17, 30, 45
+
 VIRQ_GLOBAL = 0
 VIRQ_DOMAIN = 1
 VIRQ_VCPU = 2
@@ -186,7 +190,15 @@ HOST_TABLE = np.dtype(
 # Statistics of one port, apart by what touches them: a notification, a delivery, what is rare.
 # They belong to the pool's place, hence to (dom, port), and outlive the port and the domain. What
 # was delivered is what was set and is neither cleared nor there any more.
-PORT_NOTIFIED = np.dtype([("set", "i8"), ("coalesced", "i8")], align=True)
+PORT_NOTIFIED = np.dtype(
+    [
+        ("since", "u8"),  # ns; when the pending bit was set, if it is
+        ("set", "i8"),
+        ("coalesced", "i8"),
+        ("masked", "i8"),  # of those that set the bit: the port was masked
+    ],
+    align=True,
+)
 
 PORT_DELIVERED = np.dtype(
     [
@@ -200,8 +212,7 @@ PORT_DELIVERED = np.dtype(
 
 PORT_RARE = np.dtype(
     [
-        ("masked", "i8"),  # notifications that set the bit of a masked port
-        ("masked_since", "u8"),  # ns; means something while pending and masked
+        ("masked_at", "u8"),  # ns; when the port was last masked
         ("masked_ns", "u8"),  # pending and masked, without what goes on now
         ("cleared", "i8"),  # the bit gone without a delivery
         ("cleared_ns", "u8"),  # how long those had been pending
@@ -236,11 +247,12 @@ DOMAIN_STATS = np.dtype(
         ("in_use", "i8"),  # ports neither FREE nor RESERVED
         ("in_use_peak", "i8"),
         ("valid_peak", "i8"),  # valid ports at most
-        ("pending", "i8"),  # bits set
-        ("pending_peak", "i8"),
     ],
     align=True,
 )
+
+# Bits set in a domain: apart and narrow, since every notification comes by.
+DOMAIN_PENDING = np.dtype([("now", "i4"), ("peak", "i4")], align=True)
 
 OPERATION_STATS = np.dtype([("records", "i8"), ("first_ts", "u8")], align=True)
 
@@ -375,6 +387,7 @@ class Tables(NamedTuple):
     vcpus: Array  # VCPU_TABLE, (vcpus of all domains,)
     buckets: Array  # uint32, (buckets of a full domain, domains): numbers into the pool, 0 none
     ports: Array  # PORT_TABLE, (buckets * BUCKET_PORTS,): the pool
+    routes: Array  # int64, as the pool: what a send on the port comes to, 0 if it notifies none
     shared: Array  # SHARED_WORD, (64, domains): first words together, most domains use no other
     max_port: Array  # uint32, (domains,): the toolstack's limit
     virqs: Array  # uint32, (NR_VIRQS, vcpus of all domains): bound port or 0
@@ -391,14 +404,14 @@ class Tables(NamedTuple):
     vcpu_fifo: Array  # VCPU_FIFO, (vcpus of all domains,)
     queues: Array  # QUEUE, (vcpus of all domains, FIFO_PRIORITIES)
     # Statistics; of length 1 where the level does not keep them
-    since: Array  # uint64, as the pool: ns; when the pending bit was set, if it is
-    set_type: Array  # uint8, as the pool: what the port was then, a row of latency
+    set_type: Array  # uint8, as the pool: what the port was when its bit was set, a row of latency
     port_notified: Array  # PORT_NOTIFIED, as the pool
     port_delivered: Array  # PORT_DELIVERED, as the pool
     port_rare: Array  # PORT_RARE, as the pool
     types: Array  # TYPE_STATS, (types,)
     vcpu_stats: Array  # VCPU_STATS, (vcpus of all domains,)
     domain_stats: Array  # DOMAIN_STATS, (domains,)
+    domain_pending: Array  # DOMAIN_PENDING, (domains,)
     operations: Array  # OPERATION_STATS, (operations, errnos, domains + 1): last one not configured
     errno_slots: Array  # uint8, (TALLY_ERRNOS,): place of an errno in operations
     timeline: Array  # TIMELINE, (TIMELINE_BINS, groups)
@@ -423,6 +436,16 @@ class Columns(NamedTuple):
     flags: Array
     arg0: Array
     arg1: Array
+
+
+class Scratch(NamedTuple):
+    """Room for a block of records on their way from columns to outcomes."""
+
+    routes: Array  # int64, (block,): what each record does, to whom
+    # The same, each part of a block by groups of domains; of length 1 where blocks are not sorted
+    sorted: Array  # int64, (parts, block)
+    records: Array  # int64, (parts, block): whose they are, by number in the block
+    ends: Array  # int64, (parts, groups + 2): where each group begins, and the next
 
 
 class OutcomeColumns(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import announced
-from evtsim.dtypes import NEVER, Columns, OutcomeColumns
+from evtsim.dtypes import NEVER, TIMELINE_GROUPS, Columns, OutcomeColumns, Scratch
 from evtsim.errors import EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
@@ -31,6 +31,13 @@ LEVELS = (None, "domain", "port")
 
 CACHED_BYTES = 1 << 20
 """Tables larger than this are prefetched from: what one core's cache is sure to hold."""
+
+
+BLOCK = 1 << 10
+"""Records that are resolved before they are carried out: their routes stay in the first cache."""
+
+LONG_BLOCK = 1 << 20
+"""The same where they are sorted by domains in between: hundreds of records to a domain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +122,19 @@ class Simulator:
             raise EvtsimError("a log of deliveries needs stats='port'")
         self.state = State(host, LEVELS.index(stats), guest, int(deliveries or 0))
         self.compile_seconds = 0.0
+        self._scratch = self._make_scratch()
+
+    def _make_scratch(self) -> Scratch:
+        """Make room for a block: a long one where it is worth sorting."""
+        groups = min(len(self.host), TIMELINE_GROUPS)
+        sorts = len(self.host) > groups and (self.state.level or self.guest is not None)
+        block = LONG_BLOCK if sorts else BLOCK
+        return Scratch(
+            np.zeros(block, np.int64),
+            np.zeros((1, block if sorts else 1), np.int64),
+            np.zeros((1, block if sorts else 1), np.int64),
+            np.zeros((1, groups + 2 if sorts else 1), np.int64),
+        )
 
     @property
     def records(self) -> int:
@@ -231,7 +251,7 @@ class Simulator:
             while done < stop:
                 tables = self.state.tables
                 prefetching = tables.ports.nbytes > CACHED_BYTES
-                done = replay(tables, columns, store, done, stop, prefetching)
+                done = replay(tables, columns, store, done, stop, self._scratch, prefetching)
                 if done < stop:
                     self.state.grow()
         self.compile_seconds += announcer.seconds

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from evtsim.guest import Guest
 
 
+LOG_SPARE = 1 << 12
+"""Records at least for which the log of deliveries has room when it has just been cut."""
+
+
 class SharedInfo(NamedTuple):
     """A domain's 2-level bitmaps: bit p is bit p % 64 of word p // 64 (uint64, 64 words)."""
 
@@ -87,12 +91,12 @@ class State:
     def _make_log_room(self) -> None:
         """Give the log of deliveries room, up to the most that are kept; then drop the latest."""
         host, table = self.tables.host[0], self.tables.deliveries
-        logged, spare = int(host["logged"]), 2 * int(host["most_ports"])
-        if len(table) - logged >= spare:
+        logged, spare = int(host["logged"]), int(self.tables.domain_pending["now"].sum())
+        if len(table) - logged > spare:
             return
-        most = 2 * self.deliveries_kept + 2 * spare
+        most = 2 * self.deliveries_kept + LOG_SPARE + spare
         if len(table) < most:
-            longer = np.zeros(min(2 * len(table) + 2 * spare, most), DELIVERY)
+            longer = np.zeros(min(2 * len(table) + spare, most), DELIVERY)
             longer[:logged] = table[:logged]
             self.tables = self.tables._replace(deliveries=longer)
             return

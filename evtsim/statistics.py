@@ -50,8 +50,9 @@ def ports(state: State) -> pd.DataFrame:
     pending, mask = state.bits(dom, port)
     outstanding = _outstanding(state, dom, port)
     now = state.tables.host["now"][0]
-    since = np.where(pending, now - state.tables.since[index], np.uint64(0))
-    masked = np.where(pending & mask, now - rare["masked_since"], np.uint64(0))
+    since = np.where(pending, now - counts["since"], np.uint64(0))
+    hidden_since = np.maximum(rare["masked_at"], counts["since"])
+    masked = np.where(pending & mask, now - hidden_since, np.uint64(0))
     valid = port < state.tables.domains["nr_ports"][dom]
     states = np.where(valid, state.tables.ports["state"][index], abi.PortState.FREE)
     raised = counts["set"] + counts["coalesced"] + rare["saved"] + rare["no_control_block"]
@@ -70,7 +71,7 @@ def ports(state: State) -> pd.DataFrame:
             "raised": raised,
             "set": counts["set"],
             "coalesced": counts["coalesced"],
-            "masked": rare["masked"],
+            "masked": counts["masked"],
             "delivered": counts["set"] - rare["cleared"] - outstanding,
             "cleared": rare["cleared"],
             "saved": rare["saved"],
@@ -105,7 +106,7 @@ def domains(state: State) -> pd.DataFrame:
     require(state, 1, "domains")
     counts = state.tables.operations["records"][:, :, :-1]
     hypercalls = [op < abi.FIRST_NON_HYPERCALL for op in OPERATION_SLOTS]
-    stats = state.tables.domain_stats
+    stats, pending = state.tables.domain_stats, state.tables.domain_pending
     return pd.DataFrame(
         {
             "dom": np.arange(len(state.host)),
@@ -115,8 +116,8 @@ def domains(state: State) -> pd.DataFrame:
             "in_use": stats["in_use"],
             "in_use_peak": stats["in_use_peak"],
             "limit": state.tables.domains["max_ports"],
-            "pending": stats["pending"],
-            "pending_peak": stats["pending_peak"],
+            "pending": pending["now"],
+            "pending_peak": pending["peak"],
         }
     )
 
@@ -321,7 +322,7 @@ def vcpu_totals(state: State) -> dict[str, int]:
     stats = state.tables.vcpu_stats
     totals = {name: int(stats[name].sum()) for name in stats.dtype.names or ()}
     totals["largest_batch"] = int(stats["largest_batch"].max())
-    totals["pending"] = int(state.tables.domain_stats["pending"].sum())
+    totals["pending"] = int(state.tables.domain_pending["now"].sum())
     return totals
 
 

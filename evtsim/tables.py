@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from evtsim import abi
 from evtsim.dtypes import (
     BUCKET_PORTS,
     DELIVERY,
+    DOMAIN_PENDING,
     DOMAIN_STATS,
     DOMAIN_TABLE,
     EDGE,
@@ -29,6 +31,9 @@ from evtsim.dtypes import (
     PORT_TABLE,
     QUEUE,
     RESULT,
+    ROUTE_DOM,
+    ROUTE_KIND,
+    ROUTE_VCPU,
     SHARED_WORD,
     TALLY_EFFECTS,
     TALLY_ERRNOS,
@@ -53,7 +58,7 @@ if TYPE_CHECKING:
 
 PORT_LEVEL = 2
 POOL = (
-    "ports", "port_fifo", "since", "set_type", "port_notified", "port_delivered", "port_rare",
+    "ports", "routes", "port_fifo", "set_type", "port_notified", "port_delivered", "port_rare",
     "eois",
 )  # fmt: skip
 """Tables of the pool's length, which grow together."""
@@ -94,6 +99,31 @@ def sum_edges(edges: Array) -> Array:
     return summed
 
 
+def routes(tables: Mapping[str, Array]) -> Array:
+    """Derive what a send on each port of the pool comes to, as kernels/routes.py keeps it."""
+    ports = tables["ports"]
+    found = aligned_zeros(len(ports), np.dtype(np.int64))
+    channel = (ports["state"] == abi.PortState.INTERDOMAIN) & (ports["xen"] == 0)
+    found[channel] = (
+        ports["remote_dom"][channel].astype(np.int64) << ROUTE_DOM
+        | ports["peer_vcpu"][channel].astype(np.int64) << ROUTE_VCPU
+        | ports["remote_port"][channel].astype(np.int64)
+    )
+    bucket, dom = np.nonzero(tables["buckets"])
+    first = tables["buckets"][bucket, dom].astype(np.int64)
+    numbers = np.arange(BUCKET_PORTS)
+    index = first[:, None] * BUCKET_PORTS + numbers
+    port = bucket[:, None] * BUCKET_PORTS + numbers
+    own = ports["state"][index] == abi.PortState.IPI
+    found[index[own]] = (
+        np.int64(1) << ROUTE_KIND
+        | np.broadcast_to(dom[:, None], own.shape)[own] << ROUTE_DOM
+        | ports["notify_vcpu"][index[own]].astype(np.int64) << ROUTE_VCPU
+        | port[own]
+    )
+    return found
+
+
 def _statistics_tables(host: Host, level: int, pool: int, log: bool) -> dict[str, Array]:
     """Make the tables of the statistics, of length 1 where the level does not keep them."""
     bucket = abi.PROFILES[host.profile].bucket_ports
@@ -105,14 +135,14 @@ def _statistics_tables(host: Host, level: int, pool: int, log: bool) -> dict[str
     slots[[int(errno) for errno in abi.Errno]] = np.arange(1, len(abi.Errno) + 1)
     operations = (len(OPERATION_SLOTS), len(abi.Errno) + 1, len(host) + 1)
     return {
-        "since": aligned_zeros(pool, np.dtype(np.uint64)),
         "set_type": aligned_zeros(pool, np.dtype(np.uint8)),
-        "port_notified": aligned_zeros(ports, PORT_NOTIFIED),
+        "port_notified": aligned_zeros(pool, PORT_NOTIFIED),
         "port_delivered": aligned_zeros(ports, PORT_DELIVERED),
         "port_rare": np.zeros(ports, PORT_RARE),
         "types": np.zeros(len(LATENCY_TYPES), TYPE_STATS),
         "vcpu_stats": np.zeros(int(host.domains["vcpus"].sum()), VCPU_STATS),
         "domain_stats": domains,
+        "domain_pending": np.zeros(len(host), DOMAIN_PENDING),
         "operations": np.zeros(operations, OPERATION_STATS),
         "errno_slots": slots,
         "timeline": np.zeros((TIMELINE_BINS, groups), TIMELINE),
@@ -211,6 +241,7 @@ def allocate(host: Host, level: int, guest: Guest | None, deliveries: int) -> Ta
         vcpus=np.zeros(int(vcpus.sum()), VCPU_TABLE),
         buckets=buckets,
         ports=ports,
+        routes=aligned_zeros(len(ports), np.dtype(np.int64)),
         shared=np.zeros((WORDS, count), SHARED_WORD),
         virqs=np.zeros((abi.NR_VIRQS, int(vcpus.sum())), np.uint32),
         pirqs=np.zeros(int(pirqs.sum()), np.uint32),

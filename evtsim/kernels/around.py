@@ -7,7 +7,7 @@ into tables.result.
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import hot, kernel
+from evtsim._jit import kernel
 from evtsim.dtypes import XEN_HERE
 from evtsim.kernels import due, fifo, pool, port_ops, ports
 from evtsim.kernels import vcpu as _vcpu
@@ -48,16 +48,6 @@ def raise_pirq(tables, dom, pirq):
     port = np.int64(tables.pirqs[np.int64(domain["first_pirq"]) + pirq])
     if port:
         ports.notify(tables, dom, port)
-    return 0
-
-
-@hot
-def mask(tables, dom, port):
-    """Set a mask bit as the guest does: whether the port is valid or not."""
-    if not port_ops.in_reach(tables, dom, port):
-        return -EINVAL
-    due.cancel_eoi(tables, pool.pool_index(tables, dom, port))
-    port_ops.set_mask(tables, dom, port)
     return 0
 
 

@@ -124,12 +124,13 @@ def set_pending(tables, dom, vcpu, port, index, state):
     word = get(tables, at)
     if word & PENDING:
         effects = EFFECT_COALESCED
-        stats.on_coalesced(tables, dom, index, state)
+        stats.on_notified(tables, dom, index, state, 1, 0, -1)
     else:
         put(tables, at, word | PENDING)
         effects = EFFECT_SET
         priority = np.int64(tables.port_fifo[index]["priority"])
-        stats.on_set(tables, dom, index, state, word & MASKED != 0, priority)
+        masked = 1 if word & MASKED else 0
+        stats.on_notified(tables, dom, index, state, 0, masked, priority)
         if word & MASKED:
             effects |= EFFECT_MASKED
     if not word & (MASKED | LINKED):
@@ -161,7 +162,7 @@ def link(tables, dom, row, port, index, at):
         v = tables.vcpu_fifo[row]
         if not np.int64(v["ready"]) >> priority & 1:
             v["ready"] = np.int64(v["ready"]) | (1 << priority)
-            effects |= mark_pending(tables, dom, row)
+            effects |= mark_pending(tables, dom, row, 1)
     queue["tail"] = port
     return effects
 

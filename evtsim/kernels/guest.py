@@ -270,7 +270,7 @@ def run_all(tables, ts):
     last = host["last_ts"]
     for dom in range(len(tables.domains)):
         if tables.guest_domains[dom]["due"] < ts:
-            if not stats.has_log_room(tables):
+            if not stats.has_log_room(tables, dom):
                 return False
             last = max(last, run_until(tables, dom, ts))
             host["last_ts"] = last

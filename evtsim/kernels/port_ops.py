@@ -18,14 +18,14 @@ def is_fifo(tables, dom):
 
 
 @hot
-def set_pending(tables, dom, vcpu, port, index, state):
+def set_pending(tables, dom, vcpu, port, index, state, often=0):
     """Notify a usable port of a living domain on a vcpu; the effects.
 
     `index` is the port's in the pool and `state` its own: a sender knows both without a look.
     """
     if is_fifo(tables, dom):
         return fifo.set_pending(tables, dom, vcpu, port, index, state)
-    return two_level.set_pending(tables, dom, vcpu, port, index, state)
+    return two_level.set_pending(tables, dom, vcpu, port, index, state, often)
 
 
 @kernel

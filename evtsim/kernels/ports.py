@@ -10,7 +10,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, kernel, kernel_if
 from evtsim.dtypes import VIRQ_GLOBAL, VIRQ_VCPU, XEN_HERE, XEN_PEER
-from evtsim.kernels import due, fifo, guest, pool, port_ops, stats, two_level
+from evtsim.kernels import fifo, guest, pool, port_ops, routes, stats, two_level
 
 pool_index = pool.pool_index
 is_valid = pool.is_valid
@@ -148,6 +148,7 @@ def clear_port(tables, index):
     p["peer_vcpu"] = 0
     p["state"] = FREE
     p["xen"] = 0
+    tables.routes[index] = 0
 
 
 @kernel
@@ -178,6 +179,7 @@ def connect(tables, index, peer, remote_dom, remote_port):
     p["peer_vcpu"] = other["notify_vcpu"]
     if other["xen"] & XEN_HERE:
         p["xen"] |= XEN_PEER
+    routes.update(tables, 0, 0, index)
 
 
 @kernel
@@ -216,6 +218,7 @@ def close_port(tables, dom, port):
         peer["remote_port"] = 0
         peer["peer_vcpu"] = 0
         peer["xen"] &= XEN_HERE
+        tables.routes[p["peer"]] = 0
     if tables.modern is None or usable:
         clear_pending(tables, dom, port)
     clear_port(tables, index)
@@ -341,6 +344,7 @@ def bind_ipi(tables, dom, vcpu):
     p = tables.ports[index]
     p["state"] = IPI
     p["notify_vcpu"] = vcpu
+    routes.update(tables, dom, port, index)
     return 0
 
 
@@ -357,32 +361,22 @@ def close(tables, dom, port):
 
 
 @hot
-def send(tables, dom, port):
-    """evtchn_send; the effects or -EINVAL, since it cannot have both."""
-    if not is_valid(tables, dom, port):
-        return -EINVAL
-    index = pool_index(tables, dom, port)
+def may_send(tables, index):
+    """Tell whether evtchn_send takes a valid port."""
     p = tables.ports[index]
     if p["xen"] & XEN_HERE:
-        return -EINVAL
-    if p["xen"]:
+        return False
+    return p["state"] == INTERDOMAIN or p["state"] == IPI or p["state"] == UNBOUND
+
+
+@hot
+def send_nowhere(tables, index):
+    """evtchn_send on a port that it takes, but that notifies no other; the effects."""
+    if tables.ports[index]["xen"]:
         stats.on_to_xen(tables, index)
         return XEN
-    if p["state"] == INTERDOMAIN:
-        return set_pending(
-            tables,
-            np.int64(p["remote_dom"]),
-            np.int64(p["peer_vcpu"]),
-            np.int64(p["remote_port"]),
-            np.int64(p["peer"]),
-            INTERDOMAIN,
-        )
-    if p["state"] == IPI:
-        return set_pending(tables, dom, np.int64(p["notify_vcpu"]), port, index, IPI)
-    if p["state"] == UNBOUND:
-        stats.on_dropped(tables, index)
-        return DROPPED
-    return -EINVAL
+    stats.on_dropped(tables, index)
+    return DROPPED
 
 
 @kernel
@@ -433,17 +427,8 @@ def bind_vcpu(tables, dom, port, vcpu):
     p["notify_vcpu"] = vcpu
     if p["state"] == INTERDOMAIN:
         tables.ports[p["peer"]]["peer_vcpu"] = vcpu
+        routes.update(tables, 0, 0, np.int64(p["peer"]))
     return 0
-
-
-@hot
-def unmask(tables, dom, port):
-    """evtchn_unmask, of any valid port whatever its state; the effects or -EINVAL."""
-    if not is_valid(tables, dom, port):
-        return -EINVAL
-    index = pool_index(tables, dom, port)
-    due.cancel_eoi(tables, index)
-    return port_ops.unmask(tables, dom, port, index)
 
 
 @kernel

@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import entry, hot, hot_if, kernel
 from evtsim.dtypes import TALLY_OPS
-from evtsim.kernels import around, fifo, guest, port_ops, ports, stats, two_level
+from evtsim.kernels import actions, around, fifo, guest, ports, stats
 from evtsim.kernels.bits import prefetch
 
 # Operations by name, as numba wants constants.
@@ -54,12 +54,6 @@ ENOSYS = int(abi.Errno.ENOSYS)
 PORT_AHEAD = 24
 """Records ahead at which a port's entry is asked for: far enough to arrive from memory."""
 
-UPCALL_AHEAD = 6
-"""Records ahead at which the statistics of what an upcall will deliver are asked for."""
-
-PEER_AHEAD = 12
-"""Records ahead at which, the entry being there, the peer's statistics are asked for."""
-
 
 @hot
 def look_ahead(tables, trace, record, stop):
@@ -73,28 +67,7 @@ def look_ahead(tables, trace, record, stop):
     port = np.int64(trace.arg0[i])
     if dom < len(tables.domains) and port >> 7 < len(tables.buckets):
         # What is not valid lies in bucket 0, or in one that was valid once.
-        prefetch(tables.ports, ports.pool_index(tables, dom, port))
-    look_ahead_for_statistics(tables, trace, record, stop)
-
-
-@hot_if("level")
-def look_ahead_for_statistics(tables, trace, record, stop):
-    """Ask for the statistics that a record to come will touch. Changes nothing."""
-    i = np.uint64(min(record + UPCALL_AHEAD, stop - 1))
-    dom = np.int64(trace.dom[i])
-    if trace.op[i] == UPCALL and dom < len(tables.domains):
-        vcpu = np.int64(trace.vcpu[i])
-        if vcpu < tables.domains[dom]["nr_vcpus"]:
-            two_level.look_ahead(tables, dom, vcpu)
-    i = np.uint64(min(record + PEER_AHEAD, stop - 1))
-    dom = np.int64(trace.dom[i])
-    port = np.int64(trace.arg0[i])
-    if dom < len(tables.domains) and port >> 7 < len(tables.buckets):
-        # 0 where there is no peer, which is nobody's line.
-        peer = tables.ports[np.uint64(ports.pool_index(tables, dom, port))]["peer"]
-        prefetch(tables.since, np.int64(peer))
-        if tables.host[0]["level"] == stats.PORT_LEVEL:
-            prefetch(tables.port_notified, np.int64(peer))
+        prefetch(tables.routes, ports.pool_index(tables, dom, port))
 
 
 @hot
@@ -224,46 +197,11 @@ def apply(tables, trace, outcome, i):
     else:
         outcome.rc[i] = rc
         tables.failed[row, -rc] += 1
-    stats.record(tables, dom, op, rc)
+    stats.record(tables, dom, op, rc, trace.ts[i])
+    if rc and dom < len(tables.domains):
+        stats.on_error(tables, dom)
     outcome.effects[i] = result["effects"]
     tables.effects[result["effects"]] += 1
-    return True
-
-
-@hot
-def apply_quickly(tables, trace, outcome, i):
-    """Apply a send, unmask, mask or upcall that no check in front keeps from starting; else False.
-
-    Room is no question: none of them needs any.
-    """
-    dom = np.int64(trace.dom[i])
-    op = np.int64(trace.op[i])
-    if dom >= len(tables.domains) or (trace.flags[i] & FAULT_IN and op < FIRST_NON_HYPERCALL):
-        return False
-    domain = tables.domains[dom]
-    if not domain["alive"] or trace.vcpu[i] >= domain["nr_vcpus"]:
-        return False
-    if op == SEND:
-        answer = ports.send(tables, dom, np.int64(trace.arg0[i]))
-    elif op == UPCALL:
-        answer = 0
-        outcome.port[i] = port_ops.upcall(tables, dom, np.int64(trace.vcpu[i]))
-    elif op == MASK:
-        answer = around.mask(tables, dom, np.int64(trace.arg0[i]))
-    elif op == UNMASK:
-        answer = ports.unmask(tables, dom, np.int64(trace.arg0[i]))
-    else:
-        return False
-    if answer < 0:
-        outcome.rc[i] = answer
-        tables.failed[op, -answer] += 1
-        tables.effects[0] += 1
-        stats.record(tables, dom, op, answer)
-    else:
-        outcome.effects[i] = answer
-        tables.done[op] += 1
-        tables.effects[np.uint64(answer)] += 1
-        stats.record_done(tables, dom, op)
     return True
 
 
@@ -296,25 +234,51 @@ def other_domain(tables, dom, op, arg0):
     return -1
 
 
-@kernel
-def loop(tables, trace, outcome, start, stop, prefetching):
-    """Apply records; see `replay`."""
+@hot
+def resolve(tables, trace, start, stop, scratch, prefetching):
+    """Resolve records until one is left to `apply`; that record."""
     for record in range(start, stop):
         if prefetching:
             look_ahead(tables, trace, record, stop)
         i = np.uint64(record)  # such an index needs no test for counting from the end
-        if tables.level is not None or tables.guest is not None:
-            stats.tick(tables, trace.ts[i])
-            if not stats.has_log_room(tables):
-                return record
-        guests_catch_up(tables, trace, i)
-        if not apply_quickly(tables, trace, outcome, i) and not apply(tables, trace, outcome, i):
+        route = actions.resolve(tables, trace, i)
+        if route == actions.LEFT:
             return record
+        actions.count(tables, trace, i, route)
+        scratch.routes[np.uint64(record - start)] = route
+    return stop
+
+
+@kernel
+def loop(tables, trace, outcome, start, stop, scratch, prefetching):
+    """Apply records; see `replay`."""
+    while start < stop:
+        end = min(stop, start + min(len(scratch.routes), stats.log_room(tables)))
+        if end <= start:
+            return start
+        if tables.level is not None or tables.guest is not None:
+            stats.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
+        end = resolve(tables, trace, start, end, scratch, prefetching)
+        if end > start:
+            count = end - start
+            groups = 0
+            if 4 * count > scratch.sorted.shape[1] > 1:
+                groups = scratch.ends.shape[1] - 2
+                actions.sort(tables, scratch, 0, 0, count)
+            actions.act_all(tables, trace, outcome, start, count, scratch, 0, groups, prefetching)
+        else:
+            i = np.uint64(start)
+            guests_catch_up(tables, trace, i)
+            if not apply(tables, trace, outcome, i):
+                return start
+            end = start + 1
+        actions.go_back(tables, trace, end - 1)
+        start = end
     return stop
 
 
 @entry
-def replay(tables, trace, outcome, start, stop, prefetching):
+def replay(tables, trace, outcome, start, stop, scratch, prefetching):
     """Apply records start to stop of a stretch; the number of the first one not applied.
 
     Parameters
@@ -327,10 +291,12 @@ def replay(tables, trace, outcome, start, stop, prefetching):
         As long as the trace, all zero from `start` on; only what is not zero is stored, so that
         pages of rarely used columns are never touched.
     start, stop : int64
+    scratch : Scratch
+        For as many records as are resolved at a time.
     prefetching : bool
         Worth it where the tables do not fit the caches.
     """
-    return loop(tables, trace, outcome, start, stop, prefetching)
+    return loop(tables, trace, outcome, start, stop, scratch, prefetching)
 
 
 @entry

@@ -41,9 +41,27 @@ def be(tables, ts):
     on_jump(tables, ts)
 
 
+@hot
+def begin(tables, first, last):
+    """Begin a block of records from ts `first` to `last`; it is `first` now.
+
+    The timeline has bins for all of them, so that none is merged while they are under way.
+    """
+    tick(tables, first)
+    on_begin(tables, first, last)
+
+
+@hot_if("level")
+def on_begin(tables, first, last):
+    """Make bins up to ts `last`, and go on in that of `first`."""
+    if last > tables.host[0]["bin_end"]:
+        widen(tables, last)
+        on_jump(tables, first)
+
+
 @hot_if("level")
 def on_tick(tables, ts):
-    """Go on to the timeline's bin of ts, if it is another."""
+    """Go on to the timeline's bin of ts, if it is a later one."""
     host = tables.host[0]
     if ts > host["bin_end"] or not host["started"]:
         find_bin(tables, ts)
@@ -51,12 +69,15 @@ def on_tick(tables, ts):
 
 @hot_if("level")
 def on_jump(tables, ts):
-    """Go to the timeline's bin of ts."""
+    """Go to the timeline's bin of ts, which may be an earlier one."""
     host = tables.host[0]
-    on_tick(tables, ts)
-    if ts <= host["bin_end"]:
-        shift = host["bin_shift"]
-        host["bin"] = np.int64((ts >> shift) - (host["first_ts"] >> shift))
+    shift = host["bin_shift"]
+    place = (ts >> shift) - (host["first_ts"] >> shift)
+    if not host["started"] or place >= np.uint64(TIMELINE_BINS):
+        find_bin(tables, ts)
+        return
+    host["bin"] = np.int64(place)
+    host["bin_end"] = ((ts >> shift) << shift) + ((np.uint64(1) << shift) - np.uint64(1))
 
 
 @kernel_if("level")
@@ -128,23 +149,23 @@ def bin_now(tables, dom):
 
 
 @hot_if("level")
-def count(tables, slot, errno, dom):
+def count(tables, slot, errno, dom, ts):
     """Count a record in the operations' table."""
     row = tables.operations[np.uint64(slot), np.uint64(errno), np.uint64(dom)]
     if row["records"] == 0:
-        row["first_ts"] = tables.host[0]["now"]
+        row["first_ts"] = ts
     row["records"] += 1
 
 
 @hot_if("level")
-def record_done(tables, dom, op):
+def record_done(tables, dom, op, ts):
     """Count a record of a known operation by a configured domain, with rc 0."""
     above = op >= FIRST_NON_HYPERCALL
-    count(tables, op - FIRST_NON_HYPERCALL + RESET_CONT + 1 if above else op, 0, dom)
+    count(tables, op - FIRST_NON_HYPERCALL + RESET_CONT + 1 if above else op, 0, dom, ts)
 
 
 @kernel_if("level")
-def record(tables, dom, op, rc):
+def record(tables, dom, op, rc, ts):
     """Count any record by caller, operation and answer."""
     slot = op
     if op >= FIRST_NON_HYPERCALL:
@@ -153,9 +174,13 @@ def record(tables, dom, op, rc):
         slot = tables.operations.shape[0] - 1
     configured = dom < len(tables.domains)
     caller = dom if configured else len(tables.domains)
-    count(tables, slot, tables.errno_slots[-rc], caller)
-    if rc and configured:
-        bin_now(tables, dom)["errors"] += 1
+    count(tables, slot, tables.errno_slots[-rc], caller, ts)
+
+
+@hot_if("level")
+def on_error(tables, dom):
+    """Count a record with an errno, of a configured domain, at its time."""
+    bin_now(tables, dom)["errors"] += 1
 
 
 # Pending bits ------------------------------------------------------------------------------------
@@ -172,41 +197,38 @@ def channel_type(state):
 
 
 @hot_if("level")
-def on_coalesced(tables, dom, index, state):
-    """Count a notification of a port in a state that found the bit set."""
-    tables.types[channel_type(state)]["coalesced"] += 1
-    bin_now(tables, dom)["coalesced"] += 1
-    if tables.host[0]["level"] == PORT_LEVEL:
-        tables.port_notified[np.uint64(index)]["coalesced"] += 1
+def on_notified(tables, dom, index, state, was, masked, priority):
+    """Count a notification of a port in a state; priority is -1 if it has none.
 
-
-@hot_if("level")
-def on_set(tables, dom, index, state, masked, priority):
-    """Count a notification that set the bit of a port in a state; priority is -1 if it has none."""
+    `was` is 1 if it found the bit set, else 0; then `masked` is 1 if it set that of a masked port.
+    Without branches on either: nothing could predict them.
+    """
     host = tables.host[0]
     kind = channel_type(state)
     row = kind + 4 * (priority + 1)
-    tables.since[np.uint64(index)] = host["now"]
-    if tables.set_type[np.uint64(index)] != row:
-        tables.set_type[np.uint64(index)] = row
-    tables.types[kind]["set"] += 1
+    fresh = was ^ 1
+    port = tables.port_notified[np.uint64(index)]
+    port["since"] = host["now"] if fresh else port["since"]
+    port["set"] += fresh
+    port["coalesced"] += was
+    port["masked"] += masked
+    at = np.uint64(index)
+    kept = np.int64(tables.set_type[at])
+    tables.set_type[at] = kept + (row - kept) * fresh
+    total = tables.types[kind]
+    total["set"] += fresh
+    total["coalesced"] += was
+    total["masked"] += masked
     now = bin_now(tables, dom)
-    now["set"] += 1
-    domain = tables.domain_stats[dom]
-    domain["pending"] += 1
-    domain["pending_peak"] = max(domain["pending_peak"], domain["pending"])
-    if host["level"] == PORT_LEVEL:
-        port = tables.port_notified[np.uint64(index)]
-        port["set"] += 1
-        if len(tables.deliveries) > 1:
-            tables.port_rare[np.uint64(index)]["coalesced_at_set"] = port["coalesced"]
-    if masked:
-        tables.types[kind]["masked"] += 1
-        now["masked"] += 1
-        if host["level"] == PORT_LEVEL:
-            rare = tables.port_rare[np.uint64(index)]
-            rare["masked"] += 1
-            rare["masked_since"] = host["now"]
+    now["set"] += fresh
+    now["coalesced"] += was
+    now["masked"] += masked
+    pending = tables.domain_pending[dom]
+    bits = np.int64(pending["now"]) + fresh
+    pending["now"] = bits
+    pending["peak"] = max(np.int64(pending["peak"]), bits)
+    if len(tables.deliveries) > 1 and fresh:
+        tables.port_rare[at]["coalesced_at_set"] = port["coalesced"]
 
 
 @hot
@@ -222,14 +244,14 @@ def latency_bin(ns):
 def on_taken(tables, dom, events):
     """Count events whose pending bits an upcall took."""
     bin_now(tables, dom)["delivered"] += events
-    tables.domain_stats[dom]["pending"] -= events
+    tables.domain_pending[dom]["now"] -= events
 
 
 @hot_if("level")
 def on_delivered(tables, dom, row, port_number, index):
     """Count the latency of an event that reached its handler, on the vcpu of a row."""
     host = tables.host[0]
-    latency = host["now"] - tables.since[np.uint64(index)]
+    latency = host["now"] - tables.port_notified[np.uint64(index)]["since"]
     place = np.uint64(latency_bin(latency))
     tables.latency[np.uint64(tables.set_type[np.uint64(index)]), place] += 1
     if host["level"] != PORT_LEVEL:
@@ -255,7 +277,7 @@ def log(tables, dom, row, port_number, index):
     entry = tables.deliveries[host["logged"]]
     host["logged"] += 1
     entry["ts"] = host["now"]
-    entry["raised_ts"] = tables.since[index]
+    entry["raised_ts"] = tables.port_notified[index]["since"]
     coalesced = tables.port_notified[index]["coalesced"]
     entry["coalesced"] = coalesced - tables.port_rare[index]["coalesced_at_set"]
     entry["batch"] = tables.vcpu_stats[row]["upcalls"]
@@ -265,14 +287,30 @@ def log(tables, dom, row, port_number, index):
     entry["type"] = tables.set_type[index]
 
 
+PLENTY = 1 << 62
+
+
+@hot_if("level", otherwise=PLENTY)
+def log_room(tables):
+    """Return for how many records there is room in the log, whatever they deliver.
+
+    Each delivers what was pending before, or notifies one more port.
+    """
+    if len(tables.deliveries) == 1:
+        return PLENTY
+    pending = np.int64(0)
+    for dom in range(len(tables.domain_pending)):
+        pending += tables.domain_pending[dom]["now"]
+    return len(tables.deliveries) - tables.host[0]["logged"] - pending
+
+
 @hot_if("level", otherwise=True)
-def has_log_room(tables):
-    """Tell whether the log has room for what a record may deliver."""
-    host = tables.host[0]
-    # Two domains may catch up, each with all of its ports.
-    return len(tables.deliveries) == 1 or (
-        len(tables.deliveries) - host["logged"] >= 2 * host["most_ports"]
-    )
+def has_log_room(tables, dom):
+    """Tell whether the log has room for what is pending in a domain."""
+    if len(tables.deliveries) == 1:
+        return True
+    pending = np.int64(tables.domain_pending[dom]["now"])
+    return len(tables.deliveries) - tables.host[0]["logged"] >= pending
 
 
 @kernel_if("level")
@@ -280,20 +318,27 @@ def on_cleared(tables, dom, index, masked):
     """Count a pending bit that went without a delivery."""
     host = tables.host[0]
     bin_now(tables, dom)["cleared"] += 1
-    tables.domain_stats[dom]["pending"] -= 1
+    tables.domain_pending[dom]["now"] -= 1
     if host["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
         rare["cleared"] += 1
-        rare["cleared_ns"] += host["now"] - tables.since[index]
+        rare["cleared_ns"] += host["now"] - tables.port_notified[index]["since"]
         if masked:
-            rare["masked_ns"] += host["now"] - rare["masked_since"]
+            rare["masked_ns"] += host["now"] - masked_since(tables, index)
 
 
 @hot_if("level")
 def on_masked(tables, index):
     """Note when a pending port was masked."""
     if tables.host[0]["level"] == PORT_LEVEL:
-        tables.port_rare[np.uint64(index)]["masked_since"] = tables.host[0]["now"]
+        tables.port_rare[np.uint64(index)]["masked_at"] = tables.host[0]["now"]
+
+
+@hot
+def masked_since(tables, index):
+    """Return since when a port that is pending and masked is both."""
+    at = tables.port_rare[np.uint64(index)]["masked_at"]
+    return max(at, tables.port_notified[np.uint64(index)]["since"])
 
 
 @hot_if("level")
@@ -301,7 +346,7 @@ def on_unmasked(tables, index):
     """Count how long a pending port was masked."""
     if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[np.uint64(index)]
-        rare["masked_ns"] += tables.host[0]["now"] - rare["masked_since"]
+        rare["masked_ns"] += tables.host[0]["now"] - masked_since(tables, index)
 
 
 # Life cycle --------------------------------------------------------------------------------------
@@ -325,9 +370,9 @@ def on_bits_put_away(tables, dom):
         index = pool.pool_index(tables, dom, port)
         if tables.host[0]["level"] == PORT_LEVEL:
             rare = tables.port_rare[index]
-            rare["cleared_ns"] += now - tables.since[index]
+            rare["cleared_ns"] += now - tables.port_notified[index]["since"]
             if word["mask"] & bit(port & 63):
-                rare["masked_ns"] += now - rare["masked_since"]
+                rare["masked_ns"] += now - masked_since(tables, index)
 
 
 @kernel_if("level", "modern")
@@ -337,11 +382,10 @@ def on_bits_back(tables, dom):
     for port in range(pending_ports(tables, dom)):
         if tables.shared[port >> 6, dom]["pending"] & bit(port & 63):
             index = pool.pool_index(tables, dom, port)
-            tables.since[index] = now
+            tables.port_notified[index]["since"] = now
             tables.set_type[index] = channel_type(tables.ports[index]["state"])
             if tables.host[0]["level"] == PORT_LEVEL:
                 rare = tables.port_rare[index]
-                rare["masked_since"] = now
                 rare["coalesced_at_set"] = tables.port_notified[index]["coalesced"]
 
 

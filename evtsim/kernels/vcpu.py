@@ -40,17 +40,21 @@ def unblock(tables, dom, row):
 
 
 @hot
-def mark_pending(tables, dom, row):
-    """Set upcall_pending; if that is new, kick the vcpu (vcpu_mark_events_pending)."""
+def mark_pending(tables, dom, row, told):
+    """Set upcall_pending if `told` is 1; if that is new, kick (vcpu_mark_events_pending)."""
     v = tables.vcpus[row]
-    if v["upcall_pending"]:
-        return 0
-    v["upcall_pending"] = 1
-    stats.on_kick(tables, dom, row)
-    due.on_kick(tables, dom, row)
-    if v["blocked"] or v["poll_port"]:  # rarely: spare the call
-        return KICK | unblock(tables, dom, row)
-    return KICK
+    pending = np.int64(v["upcall_pending"])
+    kicked = told & (pending ^ 1)
+    v["upcall_pending"] = pending | told
+    effects = kicked * KICK
+    if tables.level is not None or tables.guest is not None:
+        if kicked:
+            stats.on_kick(tables, dom, row)
+            due.on_kick(tables, dom, row)
+    waits = (np.int64(v["blocked"]) | np.int64(v["poll_port"])) != 0
+    if kicked & np.int64(waits):  # rarely: spare the call
+        effects |= unblock(tables, dom, row)
+    return effects
 
 
 @kernel

@@ -1,0 +1,208 @@
+"""Sends, upcalls, masks and unmasks: nearly all records of a trace, in two steps.
+
+None of them changes what a port is. So a block of them is resolved first: what each does, to
+which port of which domain. That needs what ports are and nothing else, each record by itself, in
+any order. Then the actions are carried out, each on one domain, in each domain's order.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import hot, hot_if, kernel
+from evtsim.kernels import due, guest, pool, port_ops, ports, routes, stats, two_level
+from evtsim.kernels.bits import prefetch
+
+SEND = int(abi.Op.SEND)
+UNMASK = int(abi.Op.UNMASK)
+MASK = int(abi.Op.MASK)
+UPCALL = int(abi.Op.UPCALL)
+FAULT_IN = int(abi.Fault.IN)
+FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
+EINVAL = int(abi.Errno.EINVAL)
+
+# What a record does; kinds of routes, see dtypes.py.
+NOTIFY = 0  # an interdomain port
+NOTIFY_IPI = 1
+DO_UPCALL = 2
+TO_MASK = 3  # vcpu: 1 to mask, 0 to unmask
+TO_NOWHERE = 4  # sent on a port of dom's that notifies no other
+FAIL = 5  # with EINVAL
+
+LEFT = -1
+"""In place of a route: not one of these operations, or something keeps it from starting."""
+
+AHEAD = 16
+"""Actions ahead at which statistics are asked for."""
+
+MOSTLY = 170
+"""Of 256 actions: where more coalesce, a branch on that pays."""
+
+
+@hot
+def resolve(tables, trace, i):
+    """Return what a record does and to whom, or LEFT for the way that all operations can go.
+
+    Changes nothing, and depends on nothing that any of these records changes.
+    """
+    dom = np.int64(trace.dom[i])
+    if dom >= len(tables.domains):
+        return LEFT
+    port = np.int64(trace.arg0[i])
+    domain = tables.domains[dom]
+    # A dead domain has no ports.
+    if trace.op[i] == SEND and port < domain["nr_ports"]:
+        route = tables.routes[np.uint64(pool.pool_index(tables, dom, port))]
+        if route and trace.vcpu[i] < domain["nr_vcpus"] and trace.flags[i] == 0:
+            return route
+    return resolve_any(tables, trace, i)
+
+
+@hot
+def resolve_any(tables, trace, i):
+    """Return the same as `resolve`, for all records of a domain that is configured."""
+    dom = np.int64(trace.dom[i])
+    vcpu = np.int64(trace.vcpu[i])
+    op = np.int64(trace.op[i])
+    domain = tables.domains[dom]
+    if not domain["alive"] or vcpu >= domain["nr_vcpus"]:
+        return LEFT
+    if trace.flags[i] & FAULT_IN and op < FIRST_NON_HYPERCALL:
+        return LEFT
+    port = np.int64(trace.arg0[i])
+    if op == UPCALL:
+        return routes.packed(DO_UPCALL, dom, vcpu, 0)
+    if op == MASK:
+        if port_ops.in_reach(tables, dom, port):
+            return routes.packed(TO_MASK, dom, 1, port)
+    elif op == UNMASK:
+        if port < domain["nr_ports"]:
+            return routes.packed(TO_MASK, dom, 0, port)
+    elif op == SEND:
+        if port < domain["nr_ports"]:
+            index = pool.pool_index(tables, dom, port)
+            if tables.routes[index]:
+                return tables.routes[index]
+            if ports.may_send(tables, index):
+                return routes.packed(TO_NOWHERE, dom, 0, port)
+    else:
+        return LEFT
+    return routes.packed(FAIL, dom, 0, 0)
+
+
+@hot
+def count(tables, trace, i, route):
+    """Count a resolved record by operation and answer."""
+    op = np.int64(trace.op[i])
+    dom = np.int64(trace.dom[i])
+    if routes.kind(route) == FAIL:
+        tables.failed[op, EINVAL] += 1
+        stats.record(tables, dom, op, -EINVAL, trace.ts[i])
+    else:
+        tables.done[np.uint64(op)] += 1
+        stats.record_done(tables, dom, op, trace.ts[i])
+
+
+@hot
+def act(tables, outcome, i, ts, route, often):
+    """Carry out what record i does; `often` is set_pending's. The effects."""
+    kind, dom, vcpu, port = routes.unpacked(route)
+    if tables.level is not None or tables.guest is not None:
+        stats.tick(tables, ts)
+    catch_up(tables, dom, ts)
+    effects = 0
+    if kind <= NOTIFY_IPI:
+        index = pool.pool_index(tables, dom, port)
+        state = ports.IPI if kind else ports.INTERDOMAIN
+        effects = port_ops.set_pending(tables, dom, vcpu, port, index, state, often)
+    elif kind == DO_UPCALL:
+        outcome.port[i] = port_ops.upcall(tables, dom, vcpu)
+    elif kind == TO_MASK:
+        index = pool.pool_index(tables, dom, port)
+        due.cancel_eoi(tables, index)
+        if vcpu:
+            port_ops.set_mask(tables, dom, port)
+        else:
+            effects = port_ops.unmask(tables, dom, port, index)
+    elif kind == TO_NOWHERE:
+        effects = ports.send_nowhere(tables, pool.pool_index(tables, dom, port))
+    else:
+        outcome.rc[i] = -EINVAL
+        stats.on_error(tables, dom)
+    outcome.effects[i] = effects
+    tables.effects[np.uint64(effects)] += 1
+    return effects
+
+
+@hot_if("guest")
+def catch_up(tables, dom, ts):
+    """Let a domain's guest do what is due before ts."""
+    guest.catch_up(tables, dom, ts)
+
+
+@hot_if("level")
+def look_ahead(tables, route):
+    """Ask for the statistics that an action to come will touch. Changes nothing."""
+    kind, dom, vcpu, port = routes.unpacked(route)
+    if kind == DO_UPCALL:
+        two_level.look_ahead(tables, dom, vcpu)
+    else:
+        prefetch(tables.port_notified, pool.pool_index(tables, dom, port))
+
+
+@kernel
+def sort(tables, scratch, part, first, last):
+    """Sort routes `first` to `last` of a block by groups of domains, each group's in order."""
+    shift = tables.host[0]["group_shift"]
+    ends = scratch.ends[part]
+    ends[:] = 0
+    for k in range(first, last):
+        ends[np.uint64((routes.domain(scratch.routes[np.uint64(k)]) >> shift) + 2)] += 1
+    for group in range(2, len(ends)):
+        ends[group] += ends[group - 1]
+    for k in range(first, last):
+        route = scratch.routes[np.uint64(k)]
+        group = np.uint64((routes.domain(route) >> shift) + 1)
+        place = np.uint64(ends[group])
+        ends[group] += 1
+        scratch.sorted[part, place] = route
+        scratch.records[part, place] = k
+
+
+@hot
+def act_all(tables, trace, outcome, start, count, scratch, first_group, last_group, prefetching):
+    """Carry out a block of `count` records that begins with record `start`.
+
+    As it is, or sorted, groups first_group to last_group: what a group touches is in the caches.
+    The order within each domain is all that matters.
+    """
+    in_order = last_group == 0
+    often = 0
+    coalesced = 0
+    for group in range(first_group, max(last_group, 1)):
+        for part in range(1 if in_order else len(scratch.ends)):
+            first = 0
+            last = count
+            if not in_order:
+                first = scratch.ends[part, group]
+                last = scratch.ends[part, group + 1]
+                if first == last:
+                    continue
+                go_back(tables, trace, start + scratch.records[part, first])
+            todo = scratch.routes if in_order else scratch.sorted[part]
+            for k in range(first, last):
+                at = np.uint64(k)
+                if prefetching:
+                    look_ahead(tables, todo[np.uint64(min(k + AHEAD, last - 1))])
+                i = np.uint64(start + (k if in_order else scratch.records[part, at]))
+                effects = act(tables, outcome, i, trace.ts[i], todo[at], often)
+                coalesced += (effects >> 1) & 1
+                if k & 255 == 255:
+                    often = 1 if coalesced > MOSTLY else 0
+                    coalesced = 0
+
+
+@hot
+def go_back(tables, trace, record):
+    """Let it be the time of a record that may lie before now."""
+    if tables.level is not None or tables.guest is not None:
+        stats.be(tables, trace.ts[np.uint64(record)])

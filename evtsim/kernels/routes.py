@@ -1,0 +1,57 @@
+"""What a send on a port comes to, in one word that stands beside the port.
+
+A send needs no more of its port than this: whom it notifies. Whatever changes a port, its peer
+or the peer's notify vcpu brings the word up to date, which is rarer by far.
+"""
+
+import numpy as np
+
+from evtsim import abi
+from evtsim._jit import hot, kernel
+from evtsim.dtypes import ROUTE_DOM, ROUTE_KIND, ROUTE_VCPU
+
+INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
+IPI = int(abi.PortState.IPI)
+
+
+@hot
+def packed(kind, dom, vcpu, port):
+    """Put together what happens to a port: see ROUTE_VCPU in dtypes.py."""
+    return kind << ROUTE_KIND | dom << ROUTE_DOM | vcpu << ROUTE_VCPU | port
+
+
+@kernel
+def update(tables, dom, port, index):
+    """Bring a port's word up to date: 0 where a send notifies no port."""
+    p = tables.ports[index]
+    route = 0
+    if p["state"] == INTERDOMAIN and not p["xen"]:
+        route = packed(
+            0, np.int64(p["remote_dom"]), np.int64(p["peer_vcpu"]), np.int64(p["remote_port"])
+        )
+    elif p["state"] == IPI:
+        route = packed(1, dom, np.int64(p["notify_vcpu"]), port)
+    tables.routes[index] = route
+
+
+@hot
+def unpacked(route):
+    """Take a route apart: kind, domain, vcpu, port."""
+    return (
+        route >> ROUTE_KIND,
+        (route >> ROUTE_DOM) & 0x7FFF,
+        (route >> ROUTE_VCPU) & 0x1FFF,
+        route & 0x1FFFF,
+    )
+
+
+@hot
+def kind(route):
+    """Return what a route does."""
+    return route >> ROUTE_KIND
+
+
+@hot
+def domain(route):
+    """Return a route's domain."""
+    return (route >> ROUTE_DOM) & 0x7FFF
