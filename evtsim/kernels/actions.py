@@ -161,9 +161,9 @@ def sort(tables, scratch, part, first, last):
         ends[group] += ends[group - 1]
     for k in range(first, last):
         route = scratch.routes[np.uint64(k)]
-        group = np.uint64((routes.domain(route) >> shift) + 1)
-        place = np.uint64(ends[group])
-        ends[group] += 1
+        begin = np.uint64((routes.domain(route) >> shift) + 1)
+        place = np.uint64(ends[begin])
+        ends[begin] += 1
         scratch.sorted[part, place] = route
         scratch.records[part, place] = k
 
