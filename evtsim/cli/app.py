@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evtsim import __version__
-from evtsim.cli import caches, hosts, observing, replays, reports, traces
+from evtsim.cli import caches, exporting, hosts, observing, replays, reports, traces
 
 app = typer.Typer(
     name="evtsim",
@@ -39,7 +39,7 @@ def options(
 
 for command in (
     *(reports.demo, *replays.COMMANDS, reports.report),
-    *(*traces.COMMANDS, *observing.COMMANDS),
+    *(*traces.COMMANDS, *exporting.COMMANDS, *observing.COMMANDS),
 ):
     app.command()(command)
 app.add_typer(hosts.app, name="host")

@@ -37,8 +37,17 @@ REWIRING = (
 NOTIFYING = (Op.SEND, Op.NOTIFY_XEN, Op.RAISE_VIRQ, Op.RAISE_PIRQ, Op.UNMASK)
 """Operations of which the wiring tells what they hit."""
 
-CLEARING = (Op.CLEAR_PENDING, Op.CLOSE, Op.FREE_XEN, Op.RESET, Op.DESTROY_DOMAIN)
-WHOLE_DOMAIN = (Op.RESET, Op.DESTROY_DOMAIN)
+CLEARING = (
+    *(Op.CLEAR_PENDING, Op.CLOSE, Op.FREE_XEN),
+    *(Op.RESET, Op.DESTROY_DOMAIN, Op.INIT_CONTROL),
+)
+"""Operations after which bits may no longer be pending, in the ABI that the domain uses then."""
+
+WHOLE_DOMAIN = (Op.RESET, Op.DESTROY_DOMAIN, Op.INIT_CONTROL)
+
+UNTOLD = (Op.EXPAND_ARRAY, Op.RESET)
+"""Operations after which bits may be pending without a record that tells which: what was saved is
+notified anew, and 2-level bits from before FIFO are seen again."""
 
 
 class Interval(NamedTuple):
@@ -168,6 +177,7 @@ class Watch:
         changes = self._remember(columns, outcomes, dom, port, vcpu)
         intervals, passed = self._deliver()
         intervals += self._clear(columns, outcomes, passed)
+        self._look_for_untold(columns, outcomes)
         changes += [(interval.end, interval.dom, -1) for interval in intervals]
         levels = self._levels(changes) + self._corrected(self.sim.last_ts)
         return Piece(intervals, _moments(columns, outcomes, dom, vcpu), levels)
@@ -301,6 +311,24 @@ class Watch:
         if whole:
             hit |= {key for key in self.sets if key[0] in whole}
         return sorted(hit)
+
+    def _look_for_untold(self, columns: Columns, outcomes: Outcomes) -> None:
+        """Take up the pending bits of domains in which any may have been set."""
+        state = self.sim.state
+        if not state.tables.modern:
+            return
+        assert outcomes.rc is not None
+        rows = np.flatnonzero(np.isin(columns.op, UNTOLD) & (outcomes.rc == 0))
+        for number in sorted({_cleared_by(columns, i)[0] for i in rows.tolist()}):
+            port = np.arange(int(state.tables.domains["nr_ports"][number]))
+            dom = np.full(len(port), number)
+            pending = np.flatnonzero(state.bits(dom, port)[0])
+            dom, port = dom[pending], port[pending]
+            vcpus = state.tables.ports["notify_vcpu"][state.pool_index(dom, port)].tolist()
+            for p, vcpu, since in zip(port.tolist(), vcpus, self._since(dom, port), strict=True):
+                known = self.sets.setdefault((number, p), [])
+                if not known or known[-1].start != since:
+                    known.append(_Set(since, vcpu, -1, -1))
 
     def _is_pending(self, key: Key, since: int) -> bool:
         state = self.sim.state
