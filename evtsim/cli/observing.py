@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,7 +49,7 @@ def xentrace(
     """
     from evtsim.interop import xentrace as reader
 
-    with said_on_stderr():
+    with warnings_told():
         frame = reader.read(file, hertz(hz), idle=idle)
     write(frame, csv, parquet, force)
     if csv != "-":
@@ -87,18 +89,14 @@ def hertz(text: str) -> float:
     return number * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}[match[2].lower()]
 
 
-class said_on_stderr(warnings.catch_warnings):  # noqa: N801 - used like a function
+@contextlib.contextmanager
+def warnings_told() -> Iterator[None]:
     """Show what is warned of within as a line of this program's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def __enter__(self) -> None:
-        super().__enter__()
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warnings.showwarning = lambda message, *_, **__: print(
-            f"evtsim: warning: {message}", file=sys.stderr
-        )
+        yield
+    for warning in caught:
+        print(f"evtsim: warning: {warning.message}", file=sys.stderr)
 
 
 def write(frame: pd.DataFrame, csv: str | None, parquet: str | None, force: bool) -> None:
@@ -156,14 +154,14 @@ def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def print_some(names: list[str], rows: list[list[Any]], most: int) -> None:
-    """Print the first rows of a table, and how many are left."""
-    if not rows:
+def print_some(names: list[str], rows: list[list[Any]], total: int) -> None:
+    """Print the first rows of a table, and how many there are besides."""
+    if not total:
         return
     print()
-    print_table(names, rows[:most])
-    if len(rows) > most:
-        print(f"… {len(rows) - most:,} more rows (--rows or --json show them)")
+    print_table(names, rows)
+    if total > len(rows):
+        print(f"… {total - len(rows):,} more rows (--rows or --json show them)")
 
 
 def print_vcpus(table: pd.DataFrame, timeline: pd.DataFrame, most: int) -> None:
@@ -171,12 +169,10 @@ def print_vcpus(table: pd.DataFrame, timeline: pd.DataFrame, most: int) -> None:
     table = table[table["calls"] + table["upcalls"] + table["wakes"] + table["runs"] > 0]
     order = (-(table["calls"] + table["upcalls"])).to_numpy().argsort(kind="stable")
     names = ["dom", "vcpu", "calls", "upcalls", "wakes", "runs", "calls_per_s", "upcalls_per_s"]
-    rows = [
-        [*row, course(timeline, row[0], row[1])]
-        for row in table.iloc[order][names].astype(object).to_numpy().tolist()[: most + 1]
-    ]
-    rows += [[] for _ in range(len(table) - len(rows))]
-    print_some([*(name.replace("_per_", "/") for name in names), "over time"], rows, most)
+    busiest = table.iloc[order][names].astype(object).to_numpy().tolist()
+    rows = [[str(dom), *row, course(timeline, dom, row[0])] for dom, *row in busiest[:most]]
+    heads = [*(name.replace("_per_", "/") for name in names), "over time"]
+    print_some(heads, rows, len(busiest))
 
 
 def course(timeline: pd.DataFrame, dom: int, vcpu: int) -> str:
@@ -197,27 +193,28 @@ def print_operations(table: pd.DataFrame, most: int) -> None:
     if (table["op"] < 0).all():
         return
     columns = ["dom", "vcpu", "op_name", "calls"]
-    rows = table.sort_values("calls", ascending=False, kind="stable")[columns]
-    print_some(["dom", "vcpu", "operation", "calls"], rows.astype(object).to_numpy().tolist(), most)
+    table = table.sort_values("calls", ascending=False, kind="stable")[columns]
+    rows = table.head(most).astype({"dom": str}).astype(object).to_numpy().tolist()
+    print_some(["dom", "vcpu", "operation", "calls"], rows, len(table))
 
 
 def print_latencies(table: pd.DataFrame, most: int) -> None:
     """Print how long vcpus took from a wake until they ran."""
     names = ["p50", "p90", "p99", "p99.9", "max"]
     rows = [
-        [*row[:3], *(duration(ns) for ns in row[3:])]
-        for row in table[["dom", "vcpu", "wakes", *names]].to_numpy().tolist()
+        [str(row[0]), *row[1:3], *(duration(ns) for ns in row[3:])]
+        for row in table.head(most)[["dom", "vcpu", "wakes", *names]].to_numpy().tolist()
     ]
-    print_some(["wake to run: dom", "vcpu", "wakes", *names], rows, most)
+    print_some(["wake to run: dom", "vcpu", "wakes", *names], rows, len(table))
 
 
 def print_gaps(table: pd.DataFrame, most: int) -> None:
     """Print where records were lost."""
     rows = [
         [cpu, duration(start), duration(end - start), records]
-        for cpu, start, end, records in table.to_numpy().tolist()
+        for cpu, start, end, records in table.head(most).to_numpy().tolist()
     ]
-    print_some(["gap: pcpu", "from", "length", "records lost"], rows, most)
+    print_some(["gap: pcpu", "from", "length", "records lost"], rows, len(table))
 
 
 def print_estimates(fitted: dict[str, dict[str, Any]]) -> None:
@@ -225,8 +222,10 @@ def print_estimates(fitted: dict[str, dict[str, Any]]) -> None:
     if fitted:
         print("\nestimates, each as if all that was seen were of its kind:")
     for name, parameters in fitted.items():
-        options = " ".join(f"-p {key}={value:.6g}" if isinstance(value, float)
-                           else f"-p {key}={value}" for key, value in parameters.items())
+        options = " ".join(
+            f"-p {key}={f'{value:.6g}' if isinstance(value, float) else value}"
+            for key, value in parameters.items()
+        )
         print(f"evtsim generate {name} {name}.arrow {options}")
 
 

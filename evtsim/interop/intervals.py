@@ -281,9 +281,7 @@ class Watch:
         """Return the bits that went without a delivery, at the record that cleared each."""
         assert outcomes.rc is not None
         rows = np.flatnonzero(np.isin(columns.op, CLEARING) & (outcomes.rc == 0))
-        records = [
-            (int(columns.ts[i]), *_cleared_by(columns, i)) for i in rows.tolist()
-        ]
+        records = [(int(columns.ts[i]), *_cleared_by(columns, i)) for i in rows.tolist()]
         for key in self._suspects(records):
             waiting = self.sets[key]
             while len(waiting) > 1:

@@ -57,13 +57,13 @@ def frame_of(ts: Array, pcpu: Array, dom: Array, vcpu: Array, kind: Array, value
             "pcpu": np.asarray(pcpu, np.int32),
             "dom": np.asarray(dom, np.int32),
             "vcpu": np.asarray(vcpu, np.int32),
-            "kind": pd.Categorical.from_codes(np.asarray(kind, np.int8), KINDS),
+            "kind": pd.Categorical.from_codes(np.asarray(kind, np.int8), pd.Index(KINDS)),
             "value": np.asarray(value, np.int64),
         }
     )
 
 
-def check(observations: pd.DataFrame) -> None:
+def check(observations: Any) -> None:
     """Raise an EvtsimError unless this is a frame of observations."""
     import pandas as pd
 
@@ -89,8 +89,8 @@ def per_vcpu(observations: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        dom, vcpu (-1: not known), calls (of event_channel_op), upcalls, wakes, blocks, runs (changes
-        to running), calls_per_s, upcalls_per_s (over the whole span).
+        dom, vcpu (-1: not known), calls (of event_channel_op), upcalls, wakes, blocks, runs
+        (changes to running), calls_per_s, upcalls_per_s (over the whole span).
     """
     check(observations)
     rows = observations[~observations["kind"].isin(["lost", "lost_end"])]
@@ -117,12 +117,15 @@ def by_operation(observations: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         dom, vcpu, op (abi.Op; -1: not recorded), op_name, calls.
     """
+    import pandas as pd
+
     check(observations)
     calls = observations[observations["kind"] == "event_channel_op"]
     table = calls.groupby([*VCPU, "value"], as_index=False).size()
     table.columns = [*VCPU, "op", "calls"]
     names = op_names(table["op"].to_numpy(np.int64))
-    table.insert(3, "op_name", names.rename_categories({"op_-1": "not recorded"}))
+    names = names.rename_categories({"op_-1": "not recorded"})
+    table.insert(3, "op_name", pd.Series(names, table.index))
     return table
 
 
@@ -183,7 +186,7 @@ def wake_latency(observations: pd.DataFrame) -> pd.DataFrame:
     # Wakes and runs alone, of which a run that follows the first wake of a stretch ends it.
     rows = rows[woken | runs].assign(woken=woken[woken | runs])
     stretch = (~rows["woken"]).groupby([rows["dom"], rows["vcpu"]]).cumsum()
-    rows = rows.assign(stretch=stretch - ~rows["woken"])
+    rows = rows.assign(stretch=stretch - (~rows["woken"]).astype(int))
     first = rows[rows["woken"]].drop_duplicates([*VCPU, "stretch"])
     ends = rows[~rows["woken"]]
     pairs = first.merge(ends, on=[*VCPU, "stretch"], suffixes=("", "_run"))
@@ -204,11 +207,11 @@ def percentiles(latencies: pd.DataFrame) -> pd.DataFrame:
 
 def gaps(observations: pd.DataFrame) -> pd.DataFrame:
     """Return where records were lost: pcpu, start_ns, end_ns, records."""
+    import pandas as pd
+
     check(observations)
     starts = observations[observations["kind"] == "lost"]
     ends = observations[observations["kind"] == "lost_end"]
-    import pandas as pd
-
     # Both are in order, and a CPU's gaps do not overlap.
     columns = ["pcpu", "ts_ns", "value"]
     starts = starts.sort_values("pcpu", kind="stable")[columns].reset_index(drop=True)

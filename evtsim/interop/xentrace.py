@@ -147,9 +147,7 @@ def _fault(words: Array, at: int, end: int) -> str:
     return f"damaged at byte {4 * at:,}: {what[end]}"
 
 
-def _ordered(
-    words: Array, starts: Array, cpus: Array, path: str | os.PathLike[str]
-) -> Records:
+def _ordered(words: Array, starts: Array, cpus: Array, path: str | os.PathLike[str]) -> Records:
     """Take records apart, CPU by CPU, and carry time stamps on to records without one."""
     order = np.argsort(cpus, kind="stable")
     start, cpu = starts[order], cpus[order]
@@ -252,9 +250,7 @@ def _frame(
     order = np.lexsort((kinds != KINDS.index("lost"), records.position[rows], ticks))
     rows, kinds, ticks = rows[order], kinds[order], ticks[order]
     ts = _nanoseconds(ticks - tsc.min(), rate, path) if len(tsc) else ticks
-    frame: pd.DataFrame = frame_of(
-        ts, records.cpu[rows], dom[rows], vcpu[rows], kinds, value[rows]
-    )
+    frame: pd.DataFrame = frame_of(ts, records.cpu[rows], dom[rows], vcpu[rows], kinds, value[rows])
     return frame
 
 
@@ -263,6 +259,8 @@ def _nanoseconds(ticks: Array, rate: int, path: str | os.PathLike[str]) -> Array
     hz, giga = np.uint64(rate), np.uint64(10**9)
     seconds, rest = ticks // hz, ticks % hz
     if len(ticks) and int(seconds.max()) >= 9 * 10**9:
-        raise EvtsimError(f"{os.fspath(path)}: spans {int(seconds.max()):,} s (expected years less)")
+        raise EvtsimError(
+            f"{os.fspath(path)}: spans {int(seconds.max()):,} s (expected years less)"
+        )
     ns: Array = (seconds * giga + rest * giga // hz).astype(np.int64)
     return ns
