@@ -9,6 +9,7 @@ the state at a cut says what the records up to the next one hit.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -367,7 +368,7 @@ def _cuts(columns: Columns, low: int, high: int) -> Iterator[tuple[int, int]]:
     changed = rewiring[either]
     cuts = low + either[1:][changed[:-1] != changed[1:]]
     bounds = [low, *cuts.tolist(), high]
-    yield from zip(bounds, bounds[1:], strict=False)
+    yield from itertools.pairwise(bounds)
 
 
 def _cleared_by(columns: Columns, record: int) -> tuple[int, int]:
@@ -383,16 +384,15 @@ def _moments(columns: Columns, outcomes: Outcomes, dom: Array, vcpu: Array) -> l
     """Return kicks, on the vcpu that was kicked, and errors, on the caller's."""
     assert outcomes.effects is not None
     assert outcomes.rc is not None
-    moments = []
     kicks = np.flatnonzero(outcomes.effects & Effect.KICK != 0)
     # What else kicks (expand_array) mostly kicks its caller.
     known = dom[kicks] >= 0
     where = np.where(known, dom[kicks], columns.dom[kicks])
     which = np.where(known, vcpu[kicks], columns.vcpu[kicks])
-    values = (columns.ts[kicks], where, which, columns.op[kicks])
-    moments += [Moment(*row, 0) for row in zip(*(a.tolist() for a in values), strict=True)]
     failed = np.flatnonzero(outcomes.rc < 0)
-    values = (columns.ts, columns.dom, columns.vcpu, columns.op, -outcomes.rc)
-    rows = zip(*(a[failed].tolist() for a in values), strict=True)
-    moments += [Moment(*row) for row in rows]
-    return moments
+    callers = (column[failed] for column in (columns.ts, columns.dom, columns.vcpu, columns.op))
+    parts = [
+        [columns.ts[kicks], where, which, columns.op[kicks], np.zeros(len(kicks), np.int64)],
+        [*callers, -outcomes.rc[failed]],
+    ]
+    return [Moment(*row) for part in parts for row in zip(*(a.tolist() for a in part), strict=True)]

@@ -106,15 +106,14 @@ def write(
 
 
 def _window(window: Any) -> tuple[int, int]:
-    try:
-        first, last = (None, None) if window is None else window
-        first, last = 0 if first is None else first, NEVER - 1 if last is None else last
+    bounds = (None, None) if window is None else window
+    if isinstance(bounds, (tuple, list)) and len(bounds) == 2:
+        first, last = 0 if bounds[0] is None else bounds[0], bounds[1]
+        last = NEVER - 1 if last is None else last
         whole = all(isinstance(n, (int, np.integer)) for n in (first, last))
-    except (TypeError, ValueError):
-        whole = False
-    if not whole or not 0 <= first <= last < NEVER:
-        raise EvtsimError(f"window is {shown(window)} (expected ns, from and to)")
-    return int(first), int(last)
+        if whole and 0 <= first <= last < NEVER:
+            return int(first), int(last)
+    raise EvtsimError(f"window is {shown(window)} (expected ns, from and to)")
 
 
 def _domains(domains: Collection[int] | None, host: Host) -> frozenset[int] | None:

@@ -259,8 +259,7 @@ def _nanoseconds(ticks: Array, rate: int, path: str | os.PathLike[str]) -> Array
     hz, giga = np.uint64(rate), np.uint64(10**9)
     seconds, rest = ticks // hz, ticks % hz
     if len(ticks) and int(seconds.max()) >= 9 * 10**9:
-        raise EvtsimError(
-            f"{os.fspath(path)}: spans {int(seconds.max()):,} s (expected years less)"
-        )
+        span = f"{int(seconds.max()):,} s at {rate:,} Hz"
+        raise EvtsimError(f"{os.fspath(path)}: spans {span} (expected less than 285 years)")
     ns: Array = (seconds * giga + rest * giga // hz).astype(np.int64)
     return ns

@@ -51,8 +51,8 @@ def fit(observations: pd.DataFrame) -> dict[str, dict[str, Any]]:
     Returns
     -------
     dict of str to dict
-        By workload, parameters for :func:`evtsim.workloads.generate`: domains, vcpus and wake_ns (if
-        wakes were seen) of each; of ``io`` devices (1: bursts of a guest are not told apart by
+        By workload, parameters for :func:`evtsim.workloads.generate`: domains, vcpus and wake_ns
+        (if wakes were seen) of each; of ``io`` devices (1: bursts of a guest are not told apart by
         device), batching (0: what was seen are notifications, not requests), rate, zipf and, where
         there are enough calls, burst, bursts, shape and gap_ns; of ``ipi`` rate and broadcast; of
         ``timer`` rate and jitter_ns. A workload of which nothing was seen is left out.

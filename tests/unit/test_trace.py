@@ -88,10 +88,10 @@ def test_flags_and_arguments_that_no_operation_takes_may_be_missing(host):
         assert getattr(trace, name).dtype == evtsim.RECORD_DTYPE[name]
     sends = frame.assign(op="send", port=[3, 4])
     assert Trace.from_frame(sends, host, columns={"arg0": "port"}).arg0.tolist() == [3, 4]
-    with pytest.raises(TraceError, match="record 0, field arg0: .*send takes port"):
+    with pytest.raises(TraceError, match=r"record 0, field arg0: .*send takes port"):
         Trace.from_frame(sends, host)
     binds = frame.assign(op=["upcall", "bind_virq"], arg0=0)
-    with pytest.raises(TraceError, match="record 1, field arg1: .*bind_virq takes vcpu"):
+    with pytest.raises(TraceError, match=r"record 1, field arg1: .*bind_virq takes vcpu"):
         Trace.from_frame(binds, host)
     array = np.zeros(2, [(n, evtsim.RECORD_DTYPE[n]) for n in ("ts", "dom", "vcpu", "op", "arg0")])
     array["op"] = evtsim.abi.Op.SEND
