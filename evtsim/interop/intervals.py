@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from evtsim.abi import DOMID_SELF, Effect, Op, PortState
+from evtsim.abi import DOMID_SELF, Effect, Errno, Fault, Op, PortState
 from evtsim.dtypes import LATENCY_TYPES, Columns
 from evtsim.trace import Trace
 from evtsim.trace.chunk import Chunk
@@ -48,7 +48,8 @@ WHOLE_DOMAIN = (Op.RESET, Op.DESTROY_DOMAIN, Op.INIT_CONTROL)
 
 UNTOLD = (Op.EXPAND_ARRAY, Op.RESET)
 """Operations after which bits may be pending without a record that tells which: what was saved is
-notified anew, and 2-level bits from before FIFO are seen again."""
+notified anew, and 2-level bits from before FIFO are seen again. So it is after a
+``bind_interdomain`` whose answer did not arrive. A piece ends with such a record."""
 
 
 class Interval(NamedTuple):
@@ -218,20 +219,23 @@ class Watch:
         """
         assert outcomes.port is not None
         tables, op = self.sim.state.tables, columns.op
-        dom, port = columns.dom.astype(np.int64), columns.arg0.astype(np.int64)
-        answered = np.isin(op, (Op.RAISE_VIRQ, Op.RAISE_PIRQ, Op.BIND_INTERDOMAIN))
-        port = np.where(answered, outcomes.port, port)
-        known = np.isin(op, (Op.SEND, Op.NOTIFY_XEN, Op.UNMASK)) | (answered & (port != 0))
-        known &= dom < len(self.pending)
-        known &= port < tables.domains["nr_ports"][np.where(known, dom, 0)]
-        dom, port = np.where(known, dom, 0), np.where(known, port, 0)
+        caller, argument = columns.dom.astype(np.int64), columns.arg0.astype(np.int64)
+        raised = np.isin(op, (Op.RAISE_VIRQ, Op.RAISE_PIRQ)) & (outcomes.port != 0)
+        known = raised | np.isin(op, (Op.SEND, Op.NOTIFY_XEN, Op.UNMASK))
+        port = np.where(raised, outcomes.port, argument)
+        known &= caller < len(self.pending)
+        known &= port < tables.domains["nr_ports"][np.where(known, caller, 0)]
+        dom, port = np.where(known, caller, 0), np.where(known, port, 0)
         rows = tables.ports[self.sim.state.pool_index(dom, port)]
         away = np.isin(op, (Op.SEND, Op.NOTIFY_XEN)) & (rows["state"] == PortState.INTERDOMAIN)
         dom = np.where(away, rows["remote_dom"], dom)
         port = np.where(away, rows["remote_port"], port).astype(np.int64)
         vcpu = tables.ports["notify_vcpu"][self.sim.state.pool_index(dom, port)]
-        vcpu = np.where(op == Op.BIND_INTERDOMAIN, 0, vcpu)  # as it was when it was notified
-        return np.where(known, dom, -1), np.where(known, port, -1), vcpu
+        # A new channel notified vcpu 0, and may be gone or elsewhere by now.
+        new = (op == Op.BIND_INTERDOMAIN) & (outcomes.port != 0)
+        dom = np.where(new, caller, np.where(known, dom, -1))
+        port = np.where(new, outcomes.port, np.where(known, port, -1))
+        return dom, port, np.where(known, vcpu, 0)
 
     # What was set, delivered, cleared ------------------------------------------------------------
 
@@ -242,7 +246,8 @@ class Watch:
         assert outcomes.effects is not None
         rows = np.flatnonzero((outcomes.effects & Effect.SET != 0) & (port >= 0))
         sent = columns.op[rows] == Op.SEND
-        senders = np.where(sent, columns.dom[rows], -1), np.where(sent, columns.vcpu[rows], -1)
+        callers = (column[rows].astype(np.int64) for column in (columns.dom, columns.vcpu))
+        senders = (np.where(sent, caller, -1) for caller in callers)
         values = (columns.ts[rows], dom[rows], port[rows], vcpu[rows], *senders)
         changes = []
         for ts, d, p, v, *sender in zip(*(a.tolist() for a in values), strict=True):
@@ -314,10 +319,8 @@ class Watch:
     def _look_for_untold(self, columns: Columns, outcomes: Outcomes) -> None:
         """Take up the pending bits of domains in which any may have been set."""
         state = self.sim.state
-        if not state.tables.modern:
-            return
         assert outcomes.rc is not None
-        rows = np.flatnonzero(np.isin(columns.op, UNTOLD) & (outcomes.rc == 0))
+        rows = np.flatnonzero(_untold(columns) & np.isin(outcomes.rc, (0, -Errno.EFAULT)))
         for number in sorted({_cleared_by(columns, i)[0] for i in rows.tolist()}):
             port = np.arange(int(state.tables.domains["nr_ports"][number]))
             dom = np.full(len(port), number)
@@ -359,7 +362,10 @@ def _part(columns: Columns, begin: int, end: int) -> Trace:
 
 
 def _cuts(columns: Columns, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Cut so that no piece has both records that rewire and records that notify."""
+    """Cut so that no piece has both records that rewire and records that notify.
+
+    Besides, records after which it has to be looked for what is pending end a piece.
+    """
     if low >= high:
         return
     op = columns.op[low:high]
@@ -367,8 +373,17 @@ def _cuts(columns: Columns, low: int, high: int) -> Iterator[tuple[int, int]]:
     either = np.flatnonzero(rewiring | np.isin(op, NOTIFYING))
     changed = rewiring[either]
     cuts = low + either[1:][changed[:-1] != changed[1:]]
-    bounds = [low, *cuts.tolist(), high]
+    part = Columns(*(column[low:high] for column in columns))
+    after = low + 1 + np.flatnonzero(_untold(part))
+    bounds = np.unique([low, *cuts.tolist(), *after.tolist(), high]).tolist()
     yield from itertools.pairwise(bounds)
+
+
+def _untold(columns: Columns) -> Array:
+    """Tell which records may leave bits pending of which they do not tell the port."""
+    unanswered = (columns.op == Op.BIND_INTERDOMAIN) & (columns.flags & Fault.OUT != 0)
+    untold: Array = np.isin(columns.op, UNTOLD) | unanswered
+    return untold
 
 
 def _cleared_by(columns: Columns, record: int) -> tuple[int, int]:
@@ -385,9 +400,9 @@ def _moments(columns: Columns, outcomes: Outcomes, dom: Array, vcpu: Array) -> l
     assert outcomes.effects is not None
     assert outcomes.rc is not None
     kicks = np.flatnonzero(outcomes.effects & Effect.KICK != 0)
-    # What else kicks (expand_array) mostly kicks its caller.
-    known = dom[kicks] >= 0
-    where = np.where(known, dom[kicks], columns.dom[kicks])
+    # A new channel notifies vcpu 0; what else kicks, expand_array, mostly kicks its caller.
+    known = (dom[kicks] >= 0) | (columns.op[kicks] == Op.BIND_INTERDOMAIN)
+    where = np.where(dom[kicks] >= 0, dom[kicks], columns.dom[kicks])
     which = np.where(known, vcpu[kicks], columns.vcpu[kicks])
     failed = np.flatnonzero(outcomes.rc < 0)
     callers = (column[failed] for column in (columns.ts, columns.dom, columns.vcpu, columns.op))
