@@ -320,7 +320,8 @@ class Watch:
         """Take up the pending bits of domains in which any may have been set."""
         state = self.sim.state
         assert outcomes.rc is not None
-        rows = np.flatnonzero(_untold(columns) & np.isin(outcomes.rc, (0, -Errno.EFAULT)))
+        did = np.where(columns.op == Op.BIND_INTERDOMAIN, -Errno.EFAULT, 0)
+        rows = np.flatnonzero(_untold(columns) & (outcomes.rc == did))
         for number in sorted({_cleared_by(columns, i)[0] for i in rows.tolist()}):
             port = np.arange(int(state.tables.domains["nr_ports"][number]))
             dom = np.full(len(port), number)

@@ -92,7 +92,7 @@ def test_compressed_logs_are_read(tmp_path, path):
     with pytest.raises(EvtsimError, match="not a whole gzip file"):
         ftrace.read(packed)
     packed.write_text(LOG)
-    with pytest.raises(EvtsimError, match="trace.txt.gz"):
+    with pytest.raises(EvtsimError, match=r"trace\.txt\.gz"):
         ftrace.read(packed)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import evtsim
 from evtsim import EvtsimError, Guest, Host, TraceBuilder, workloads
+from evtsim.abi import PROFILES
 from evtsim.interop import perfetto
 from evtsim.interop.perfetto import ROW
 
@@ -122,9 +123,13 @@ def test_slices_agree_with_the_statistics(out, name, parameters, guest):
 
 
 @settings(max_examples=15)
-@given(seed=st.integers(0, 1000), records=st.integers(0, 300))
-def test_any_short_trace_agrees(out, seed, records):
-    trace = workloads.generate("hostile", records=records, seed=seed, domains=3, nonsense=0.0)
+@given(
+    seed=st.integers(0, 1000), records=st.integers(0, 300), profile=st.sampled_from(list(PROFILES))
+)
+def test_any_short_trace_agrees(out, seed, records, profile):
+    trace = workloads.generate(
+        "hostile", records=records, seed=seed, domains=3, nonsense=0.0, profile=profile
+    )
     events = exported(trace, out)
     assert_well_formed(events)
     assert_flows_have_both_ends(events)

@@ -50,7 +50,7 @@ def records(draw, tsc):
 @st.composite
 def files(draw):
     """Windows of several CPUs, whose times overlap and never decrease on one CPU."""
-    now = {cpu: 1000 for cpu in (0, 1, 5)}
+    now = dict.fromkeys((0, 1, 5), 1000)
     windows = []
     for _ in range(draw(st.integers(1, 6))):
         cpu = draw(st.sampled_from(sorted(now)))
