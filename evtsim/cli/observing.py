@@ -113,10 +113,9 @@ def write(frame: pd.DataFrame, csv: str | None, parquet: str | None, force: bool
 
 def report(frame: pd.DataFrame, as_json: bool, rows: int, fit: bool) -> None:
     """Print what the observations tell."""
-    from evtsim import workloads
     from evtsim.interop import observations as o
 
-    fitted = workloads.fit(frame) if fit else {}
+    fitted = estimates_of(frame) if fit else {}
     kinds = {name: int(n) for name, n in frame["kind"].value_counts().items() if n}
     latencies, gaps = o.wake_latency(frame), o.gaps(frame)
     if as_json:
@@ -144,6 +143,13 @@ def report(frame: pd.DataFrame, as_json: bool, rows: int, fit: bool) -> None:
     print_latencies(o.percentiles(latencies), rows)
     print_gaps(gaps, rows)
     print_estimates(fitted)
+
+
+def estimates_of(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Fit the workloads, whose import takes a while."""
+    from evtsim import workloads
+
+    return workloads.fit(frame)
 
 
 def plain(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import json
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -238,14 +237,14 @@ class _Events:
             rows[-1].takes(start, end)
         tid = vcpu + number * ROW
         self._name(dom, tid)
-        args: dict[str, Any] = {"port": port, "end": how}
+        args = f'"port":{port},"end":"{how}"'
         if coalesced >= 0:
-            args["coalesced"] = coalesced
+            args += f',"coalesced":{coalesced}'
         if sender_dom >= 0:
-            args |= {"from_dom": sender_dom, "from_vcpu": sender_vcpu}
+            args += f',"from_dom":{sender_dom},"from_vcpu":{sender_vcpu}'
         self._add(
             f'"name":"port {port}","cat":"{kind or "event"}","ph":"X",{self._at(start, dom, tid)},'
-            f'"dur":{_microseconds(end - start)},"args":{json.dumps(args)}'
+            f'"dur":{_microseconds(end - start)},"args":{{{args}}}'
         )
         if how == "delivered" and sender_dom >= 0 and self._wanted(sender_dom, end):
             self._flow(interval)

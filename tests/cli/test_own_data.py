@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -80,8 +81,7 @@ def test_xentrace_as_json_and_files(xentrace, tmp_path):
 
 def test_a_cut_xentrace_file_is_summed_up_with_a_warning(xentrace, tmp_path):
     path = tmp_path / "cut.bin"
-    with open(xentrace, "rb") as whole:
-        path.write_bytes(whole.read()[:-30])
+    path.write_bytes(Path(xentrace).read_bytes()[:-30])
     done = evtsim_command("xentrace", str(path))
     assert done.returncode == 0
     assert done.stderr == f"evtsim: warning: {path}: ends in mid-record; the first 500 records " \
@@ -105,7 +105,7 @@ def test_ftrace_sums_up(tmp_path):
         (("xentrace", "README"), "README: not a xentrace file"),
         (
             ("xentrace", "README", "--hz", "fast"),
-            "--hz is 'fast' (expected a clock rate like 2.4G)",
+            "--hz is 'fast' (expected a clock rate",
         ),
         (("xentrace", "README", "--hz", "1.2.3"), "--hz is '1.2.3'"),
         (("xentrace", "README", "--hz", "0"), "hz is 0.0"),
@@ -152,7 +152,7 @@ def test_export(trace, tmp_path):
         (("--perfetto", "t.json", "--window", "5x:"), "--window is '5x'"),
         (
             ("--perfetto", "t.json", "--dom", "one"),
-            "--dom is 'one' (expected domains like 0,3,7-9)",
+            "--dom is 'one' (expected domains like",
         ),
         (("--perfetto", "t.json", "--dom", "4"), "domain 4 (expected 0 to 3)"),
         (("--perfetto", "t.json", "--drain"), "--drain lets guests go on (add --guest linux)"),
