@@ -44,6 +44,9 @@ RUNNING, RUNNABLE, BLOCKED, OFFLINE = range(4)
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999}
 
+IDLE = 32767
+"""The domain that runs where no other does (DOMID_IDLE)."""
+
 VCPU = ["dom", "vcpu"]
 
 

@@ -17,15 +17,12 @@ import numpy as np
 from evtsim._jit import announced
 from evtsim.errors import EvtsimError, shown
 from evtsim.interop import _kernels
-from evtsim.interop.observations import KINDS, RUNNING, frame_of
+from evtsim.interop.observations import IDLE, KINDS, RUNNING, frame_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from evtsim.dtypes import Array
-
-IDLE = 32767
-"""The domain that runs where no other does (DOMID_IDLE)."""
 
 EVENT_CHANNEL_OP = 32
 UPCALL_VECTOR = 0xF3

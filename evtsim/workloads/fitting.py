@@ -70,8 +70,7 @@ def fit(observations: pd.DataFrame) -> dict[str, dict[str, Any]]:
     >>> workloads.generate("io", **workloads.fit(observations)["io"])  # doctest: +SKIP
     """
     seen.check(observations)
-    guests = observations[(observations["dom"] != 0) & (observations["vcpu"] >= 0)]
-    guests = guests[guests["kind"] != "lost_end"]
+    guests = _guests(observations)
     value, kind = guests["value"], guests["kind"]
     sends = guests[(kind == "event_channel_op") & ((value == Op.SEND) | (value < 0))]
     told = guests[kind == "upcall"]
@@ -91,6 +90,14 @@ def fit(observations: pd.DataFrame) -> dict[str, dict[str, Any]]:
     if ticks:
         fitted["timer"] = {**host, **ticks}
     return fitted
+
+
+def _guests(observations: pd.DataFrame) -> pd.DataFrame:
+    """Return what is known to be of guests; where no domain is known at all, everything."""
+    dom = observations["dom"]
+    named = (dom > 0) & (dom != seen.IDLE)
+    chosen = named if named.any() else dom < 0
+    return observations[chosen & (observations["vcpu"] >= 0)]
 
 
 def _host(guests: pd.DataFrame) -> dict[str, Any]:

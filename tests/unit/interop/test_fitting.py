@@ -115,6 +115,18 @@ def test_wakes_stand_for_upcalls_and_give_wake_times():
     assert found["domains"] == 2
 
 
+def test_only_guests_are_fitted_or_what_is_of_nobody_known():
+    ts, dom = np.arange(8) * 10**6, np.array([0, -1, 5, 6, 32767, 0, 5, 6])
+    zeros = np.zeros(8, np.int64)
+    calls = zeros + KINDS.index("event_channel_op")
+    mixed = workloads.fit(frame_of(ts, zeros, dom, zeros, calls, zeros - 1))["io"]
+    assert mixed["domains"] == 3
+    assert mixed["rate"] == pytest.approx(2 / 7e-3)
+    unknown = workloads.fit(frame_of(ts, zeros, zeros - 1, zeros, calls, zeros - 1))["io"]
+    assert unknown["domains"] == 2
+    assert unknown["rate"] == pytest.approx(8 / 7e-3)
+
+
 def test_nothing_to_fit_is_an_error():
     zeros = np.zeros(3, np.int64)
     dom0 = frame_of([1, 2, 3], zeros, zeros, zeros, zeros, zeros)
