@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 EVERY_DELIVERY = 1 << 40
 """What a simulator's log has to keep: it is emptied after every piece."""
 
+PIECE = 1 << 14
+"""The most records in a piece: what it tells takes some hundred times the memory of records."""
+
 REWIRING = (
     *(Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_PIRQ, Op.BIND_IPI, Op.BIND_VCPU),
     *(Op.ALLOC_UNBOUND, Op.CLOSE, Op.RESET, Op.ALLOC_XEN, Op.FREE_XEN),
@@ -133,7 +136,7 @@ class Watch:
     ) -> Iterator[Piece]:
         """Replay the trace up to the window's end."""
         began = ended = False
-        for start, columns, _ in trace.stretches():
+        for start, columns, _ in trace.stretches(PIECE):
             low = int(np.searchsorted(columns.ts, self.first, "left"))
             high = int(np.searchsorted(columns.ts, self.last, "right"))
             if low and not began:
