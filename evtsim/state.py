@@ -13,6 +13,7 @@ from evtsim.dtypes import (
     BUCKET_SHIFT,
     DELIVERY,
     EDGE,
+    NEVER,
     XEN_HERE,
     Array,
 )
@@ -113,6 +114,16 @@ class State:
         logged = self.tables.deliveries[: int(self.tables.host["logged"][0])]
         order = np.lexsort((logged["vcpu"], logged["dom"], logged["ts"]))
         return logged[order[: self.deliveries_kept]]
+
+    def take_deliveries(self) -> Array:
+        """Return what :meth:`deliveries` does, and begin the log anew.
+
+        Who takes it between two traces that are applied sees all of it without keeping it.
+        """
+        rows = self.deliveries()
+        self.tables.host["logged"] = 0
+        self.tables.host["log_until"] = NEVER
+        return rows
 
     def snapshot(self) -> dict[str, Array]:
         """Copy all tables, by name."""

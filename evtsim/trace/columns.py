@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from evtsim.dtypes import Array
 
 FIELDS: tuple[str, ...] = RECORD_DTYPE.names or ()
+NEEDED = ("ts", "dom", "vcpu", "op")
+ARGUMENTS = ("arg0", "arg1")
 
 OUT_PREFIX = "out_"
 COLUMN_DTYPES: dict[str, np.dtype[Any]] = {
@@ -180,14 +182,19 @@ def fit_all(
     Parameters
     ----------
     source : mapping of str to values
-        By the columns' names in files; others are left out.
+        By the columns' names in files; others are left out. Without flags nothing fails, and
+        arguments may be missing that no operation here takes.
     place : Place
         For errors.
     fit : callable
         One of the functions above, by the kind of values.
     """
     require(source, place)
-    columns = Columns(*(fit(source[name], name, place) for name in FIELDS))
+    fitted = {name: fit(source[name], name, place) for name in FIELDS if name in source}
+    for name in FIELDS:
+        if name not in fitted:
+            fitted[name] = _absent(name, fitted["op"], place)
+    columns = Columns(**fitted)
     recorded = {
         name: fit(source[OUT_PREFIX + name], OUT_PREFIX + name, place)
         for name in OUTCOME_FIELDS
@@ -203,11 +210,25 @@ def fit_all(
     return columns, Outcomes(**recorded) if recorded else None
 
 
+def _absent(name: str, op: Array, place: Place) -> Array:
+    """Make a column of zeros for one that is missing; a TraceError if a record needs it."""
+    if name in ARGUMENTS:
+        number = ARGUMENTS.index(name)
+        takers = [int(o) for o, names in abi.OP_ARGS.items() if len(names) > number]
+        takes = np.isin(op, takers)
+        if takes.any():
+            index = int(np.argmax(takes))
+            taker = abi.Op(op[index])
+            needed = f"one: {abi.op_name(taker)} takes {abi.OP_ARGS[taker][number]}"
+            raise place.error("no such column", name, index, None, needed)
+    return fit_numbers(np.zeros(len(op), COLUMN_DTYPES[name]), name, place)
+
+
 def require(names: Iterable[str], place: Place) -> None:
-    """Raise a TraceError if a column of records is missing."""
+    """Raise a TraceError if a column is missing that every record needs."""
     names = list(names)
     present = set(names)
-    missing = [name for name in FIELDS if name not in present]
+    missing = [name for name in NEEDED if name not in present]
     if missing:
         raise TraceError(
             f"no column {', '.join(missing)}", path=place.path, expected=", ".join(FIELDS)

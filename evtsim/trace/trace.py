@@ -107,7 +107,8 @@ class Trace:
         Parameters
         ----------
         records : structured ndarray, 1-D
-            Copied.
+            Copied. Without flags nothing fails; arg0 and arg1 may be missing where no record's
+            operation takes them.
         host : Host, optional
         recorded : Outcomes, or structured ndarray, optional
             What each record answered; of an array, fields of OUTCOME_DTYPE are taken.
@@ -116,7 +117,7 @@ class Trace:
         """
         place = Place()
         door.require(_field_names(records, "records"), place)
-        source: dict[str, Any] = {name: records[name].copy() for name in FIELDS}
+        source: dict[str, Any] = {n: records[n].copy() for n in FIELDS if n in records.dtype.names}
         if recorded is not None:
             pairs = (
                 recorded.fields()
@@ -144,7 +145,8 @@ class Trace:
         ----------
         frame : DataFrame
             Columns ts, dom, vcpu, op (number or name), flags, arg0, arg1; recorded outcomes in
-            out_rc, out_port and so on.
+            out_rc, out_port and so on. Without flags nothing fails; arg0 and arg1 may be missing
+            where no record's operation takes them.
         host : Host, optional
         columns : mapping, optional
             Which column of the frame holds a field, where their names differ:

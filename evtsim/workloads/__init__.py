@@ -15,6 +15,7 @@ from evtsim.trace import Trace
 from evtsim.trace.chunk import Chunk
 from evtsim.workloads.attacks import EXHAUST, STORM
 from evtsim.workloads.channels import CHANNELS
+from evtsim.workloads.fitting import fit
 from evtsim.workloads.hostile import HOSTILE
 from evtsim.workloads.lifecycle import BOOT, CHURN, MIGRATE
 from evtsim.workloads.mixed import MIXED
@@ -36,6 +37,7 @@ __all__ = [
     "Stream",
     "Workload",
     "describe",
+    "fit",
     "generate",
     "parameters",
     "stream",

@@ -180,7 +180,7 @@ def test_a_strangers_value_that_does_not_fit_is_named(trace, tmp_path):
     [
         ("", "no header row"),
         ("1,0,0,send,0,1,0\n", "no column ts"),
-        ("ts,dom,vcpu,op,flags,arg0\n1,0,0,4,0,1\n", "no column arg1"),
+        ("ts,dom,vcpu,op,flags,arg0\n1,0,0,1,0,1\n", "record 0, field arg1: no such column"),
         (HEADER + "1,0,0,send,0,1,0\n2,0,0,send\n", "record 1: 4 fields"),
         (HEADER + "1,0,0,send,0,1,0,9\n", "record 0: 8 fields"),
         (HEADER + "1,0,0,send,0,one,0\n", "record 0, field arg0: not a value of this field: 'one'"),

@@ -74,10 +74,28 @@ def test_from_frame_names_the_value_that_does_not_fit(host, column, values, word
 
 
 def test_missing_columns_are_named(host):
-    with pytest.raises(TraceError, match="no column flags, arg1"):
-        Trace.from_frame(pd.DataFrame({n: [0] for n in ("ts", "dom", "vcpu", "op", "arg0")}), host)
+    with pytest.raises(TraceError, match="no column dom, vcpu"):
+        Trace.from_frame(pd.DataFrame({n: [0] for n in ("ts", "op", "arg0")}), host)
     with pytest.raises(TraceError, match="field arg0: no such column: 'port'"):
         Trace.from_frame(pd.DataFrame({"ts": [0]}), host, columns={"arg0": "port"})
+
+
+def test_flags_and_arguments_that_no_operation_takes_may_be_missing(host):
+    frame = pd.DataFrame({"ts": [1, 2], "dom": 0, "vcpu": 0, "op": ["upcall", "op_122"]})
+    trace = Trace.from_frame(frame, host)
+    for name in ("flags", "arg0", "arg1"):
+        assert getattr(trace, name).tolist() == [0, 0]
+        assert getattr(trace, name).dtype == evtsim.RECORD_DTYPE[name]
+    sends = frame.assign(op="send", port=[3, 4])
+    assert Trace.from_frame(sends, host, columns={"arg0": "port"}).arg0.tolist() == [3, 4]
+    with pytest.raises(TraceError, match=r"record 0, field arg0: .*send takes port"):
+        Trace.from_frame(sends, host)
+    binds = frame.assign(op=["upcall", "bind_virq"], arg0=0)
+    with pytest.raises(TraceError, match=r"record 1, field arg1: .*bind_virq takes vcpu"):
+        Trace.from_frame(binds, host)
+    array = np.zeros(2, [(n, evtsim.RECORD_DTYPE[n]) for n in ("ts", "dom", "vcpu", "op", "arg0")])
+    array["op"] = evtsim.abi.Op.SEND
+    assert Trace.from_records(array, host).arg1.tolist() == [0, 0]
 
 
 def test_slices_keep_host_recorded_and_place(host):
