@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evtsim import abi
 from evtsim._jit import announced
-from evtsim.dtypes import NEVER, Columns, OutcomeColumns
+from evtsim.dtypes import NEVER, Array, Columns, OutcomeColumns, Tables
 from evtsim.errors import EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.kernels.replay import advance, replay
+from evtsim.kernels.watch import CHANGE, UNSEEN, WATCH, replay_watching
 from evtsim.outcomes import FIELDS, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
@@ -27,10 +28,23 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the records done and the records in all, after every chunk."""
 
+Step = Callable[[Tables, Columns, OutcomeColumns, int, int], int]
+"""Applies records from one to another of a stretch; the number of the first one not applied."""
+
 LEVELS = (None, "domain", "port")
 
 CACHED_BYTES = 1 << 20
 """Tables larger than this are prefetched from: what one core's cache is sure to hold."""
+
+FIRST_CHANGES = 1024
+"""Room for the changes of a watched port in one stretch, to begin with."""
+
+
+def _replay(tables: Tables, columns: Columns, store: OutcomeColumns, start: int, stop: int) -> int:
+    """Apply records and nothing else."""
+    prefetching = tables.ports.nbytes > CACHED_BYTES
+    done: int = replay(tables, columns, store, start, stop, prefetching)
+    return done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +181,50 @@ class Simulator:
             self._let_guests_run(self.last_ts)
         return store
 
+    def watch(
+        self, trace: Trace, dom: int, port: int
+    ) -> Iterator[tuple[int, Columns, Outcomes, Array]]:
+        """Apply every record of a trace with an eye on one port.
+
+        Parameters
+        ----------
+        trace : Trace
+            As for :meth:`apply`.
+        dom, port : int
+            A configured domain, and a port below the most that the profile knows.
+
+        Yields
+        ------
+        start : int
+            Number of a stretch's first record in the trace.
+        columns : Columns
+            Of the stretch, and what its records answered:
+        outcomes : Outcomes
+        changes : structured ndarray
+            kernels.watch.CHANGE: each change of the port's state, pending or mask in the stretch,
+            in order. Valid until the next one.
+        """
+        watched = np.zeros(1, WATCH)
+        watched["dom"], watched["port"], watched["state"] = dom, port, UNSEEN
+        changes = np.zeros(FIRST_CHANGES, CHANGE)
+
+        def step(
+            tables: Tables, columns: Columns, store: OutcomeColumns, start: int, stop: int
+        ) -> int:
+            nonlocal changes
+            if watched["used"][0] == len(changes):
+                changes = np.concatenate([changes, np.zeros_like(changes)])
+            done: int = replay_watching(tables, columns, store, start, stop, watched, changes)
+            return done
+
+        for start, columns, _ in trace.stretches():
+            outcomes = Outcomes.zeros(len(columns.ts))
+            watched["used"] = 0
+            self._apply_stretch(columns, outcomes, trace, start, step)
+            yield start, columns, outcomes, changes[: int(watched["used"][0])]
+        if len(trace) and self.guest is not None:
+            self._let_guests_run(self.last_ts)
+
     def advance(self, ts: int) -> None:
         """Let time go on to ts: what the guests have to do before it happens.
 
@@ -209,7 +267,12 @@ class Simulator:
         self.compile_seconds += announcer.seconds
 
     def _apply_stretch(
-        self, columns: Columns, outcomes: Outcomes, trace: Trace, start: int
+        self,
+        columns: Columns,
+        outcomes: Outcomes,
+        trace: Trace,
+        start: int,
+        step: Step | None = None,
     ) -> None:
         """Apply one checked stretch, growing the pool as often as it asks for that."""
         stop = len(columns.ts)
@@ -229,9 +292,7 @@ class Simulator:
         with announced() as announcer:
             done = 0
             while done < stop:
-                tables = self.state.tables
-                prefetching = tables.ports.nbytes > CACHED_BYTES
-                done = replay(tables, columns, store, done, stop, prefetching)
+                done = (step or _replay)(self.state.tables, columns, store, done, stop)
                 if done < stop:
                     self.state.grow()
         self.compile_seconds += announcer.seconds
