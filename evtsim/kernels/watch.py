@@ -7,7 +7,8 @@ guest, after every moment at which the port's domain had something due.
 import numpy as np
 
 from evtsim._jit import entry, hot, hot_if, kernel
-from evtsim.kernels import fifo, guest, pool, port_ops, stats, two_level
+from evtsim.kernels import fifo, guest, pool, port_ops, stats
+from evtsim.kernels.bits import bit
 from evtsim.kernels.replay import loop
 
 UNSEEN = -2
@@ -35,6 +36,8 @@ CHANGE = np.dtype(
         ("ts", "u8"),  # ns
         ("vcpu", "i8"),  # whose handler it was, where it was the guest
         ("from_state", "i8"),
+        ("from_pending", "i8"),
+        ("from_mask", "i8"),
         ("state", "i8"),
         ("pending", "i8"),
         ("mask", "i8"),
@@ -64,7 +67,7 @@ def bits_of(tables, dom, port):
     if port_ops.is_fifo(tables, dom):
         return fifo_bits(tables, dom, port)
     word = tables.shared[port >> 6, dom]
-    flag = two_level.bit(port & 63)
+    flag = bit(port & 63)
     pending = np.int64(1) if word["pending"] & flag else np.int64(0)
     return pending, np.int64(1) if word["mask"] & flag else np.int64(0)
 
@@ -92,6 +95,8 @@ def note(tables, watch, changes, record, ts, vcpu):
         c["ts"] = ts
         c["vcpu"] = vcpu
         c["from_state"] = w["state"]
+        c["from_pending"] = w["pending"]
+        c["from_mask"] = w["mask"]
         c["state"] = state
         c["pending"] = pending
         c["mask"] = mask
