@@ -13,7 +13,7 @@ from evtsim.history import deeds, xen
 from evtsim.history.checks import IN_FRONT_OF_CREATE, RESULT, Check
 from evtsim.history.moment import Moment, View, named
 from evtsim.history.rules import checks_of, first_failure
-from evtsim.simulator import Answer
+from evtsim.simulator import Answer, Simulator
 
 if TYPE_CHECKING:
     from evtsim.history.history import History
@@ -116,10 +116,9 @@ class Explanation:
         )
 
 
-def explain(history: History, i: int) -> Explanation:
-    """Explain record i of a history, which has to be there."""
+def explain(history: History, i: int, sim: Simulator) -> Explanation:
+    """Explain record i of a history, on a simulator in the state that it finds."""
     record = history.trace[i : i + 1]
-    sim = history.simulator(i)
     moment = Moment(sim.state.copy(), record.columns)
     outcomes = sim.apply(record)
     assert outcomes is not None

@@ -288,13 +288,15 @@ class History:
 
     # Words ---------------------------------------------------------------------------------------
 
-    def explain(self, i: int) -> Explanation:
+    def explain(self, i: int, *, progress: Shown = None) -> Explanation:
         """Say what a record did and why its rc is what it is.
 
         Parameters
         ----------
         i : int
             0 to the number of records - 1.
+        progress : callable or True, optional
+            Called as ``progress(done, total)`` on the way; True shows a bar.
 
         Returns
         -------
@@ -307,7 +309,8 @@ class History:
         TraceError
             The trace is damaged.
         """
-        return explain(self, self._number(i, len(self.trace) - 1))
+        i = self._number(i, len(self.trace) - 1)
+        return explain(self, i, self.simulator(i, progress=progress))
 
     def __repr__(self) -> str:
         kept = len(self._snapshots)
