@@ -33,6 +33,14 @@ Record = Annotated[
 Rows = Annotated[int, typer.Option("--rows", "-n", min=1, help="The most rows of a table.")]
 
 
+TITLES = {
+    "domains": "domains",
+    "ports": "ports that are in use or pending",
+    "vcpus": "vcpus",
+}
+"""Of the tables of a state."""
+
+
 def open_history(trace: str, host: str | None, guest: Guest | None) -> History:
     """Open a trace for going back in it."""
     from evtsim.history import History
@@ -56,24 +64,25 @@ def at(
     guest_seed: GuestSeed = None,
     as_json: Json = False,
 ) -> None:
-    """Show the state that a record finds: domains, and ports in use.
+    """Show the state that a record finds: domains and ports.
 
     N may be the number of records: the state at the end.
     """
     history = open_history(trace, host, guest_of(scan, wake, handler, eoi, guest_seed))
+    number = count(record)
     with progress("replaying") as shown:
-        state = history.at(count(record), progress=shown)
-    check_alive(state, dom, count(record))
-    frames = tables_of(state, dom, vcpus or as_json)
-    at_end = count(record) == len(history)
+        state = history.at(number, progress=shown)
+    check_alive(state, dom, number)
+    frames = tables_of(state, dom, vcpus)
+    ts = history.ts(number) if number < len(history) else None
     if as_json:
-        facts = {"record": count(record), "ts": None if at_end else history.ts(count(record))}
-        print_json(facts | {name: rows_of(frame) for name, frame in frames.items()})
+        tables = {name: rows_of(frame) for name, frame in frames.items()}
+        print_json({"record": number, "ts": ts, **tables})
         return
-    when = "the end" if at_end else f"ts {history.ts(count(record)):,} ns"
-    print(f"{trace}: before record {count(record):,}, {when}")
+    when = "the end" if ts is None else f"ts {ts:,} ns"
+    print(f"{trace}: before record {number:,}, {when}")
     for name, frame in frames.items():
-        print(f"\n{name}")
+        print(f"\n{TITLES[name]}")
         print_frame(frame, rows)
 
 
@@ -102,7 +111,7 @@ def tables_of(state: State, dom: int | None, vcpus: bool) -> dict[str, pd.DataFr
     in_use = ports["state"] > PortState.RESERVED
     ports = ports[in_use | (ports["pending"] != 0)]
     ports.insert(3, "state_name", [state_name(value) for value in ports["state"]])
-    frames = {"domains": state.domains(), "ports in use": ports}
+    frames = {"domains": state.domains(), "ports": ports}
     if vcpus:
         frames["vcpus"] = state.vcpus()
     return {
@@ -112,7 +121,11 @@ def tables_of(state: State, dom: int | None, vcpus: bool) -> dict[str, pd.DataFr
 
 def print_frame(frame: pd.DataFrame, rows: int) -> None:
     """Print the first rows of a frame, and how many more there are."""
-    print_table(list(frame), frame.head(rows).astype(object).itertuples(index=False), grouped=False)
+    print_table(
+        list(map(str, frame)),
+        frame.head(rows).astype(object).itertuples(index=False),
+        grouped=False,
+    )
     if len(frame) > rows:
         print(f"… {len(frame) - rows:,} more rows (--rows or --json show them)")
 
@@ -180,7 +193,8 @@ def port(
         print(f"dom {dom}'s port {number}: nothing changed it in {len(history):,} records")
         return
     span = int(frame["ts"].iloc[-1]) - int(frame["ts"].iloc[0])
-    print(f"dom {dom}'s port {number}: {len(frame):,} changes in {duration(span)}")
+    changes = f"{len(frame):,} changes in {duration(span)}" if len(frame) > 1 else "1 change"
+    print(f"dom {dom}'s port {number}: {changes}")
     print_frame(life_in_words(frame), rows)
 
 
