@@ -203,5 +203,5 @@ class _Since:
             return ", as from the start"
         ago = self.ts - row["ts"]
         if row["record"] < 0:
-            return f" since {ago:,} ns ago, by the guest's handler"
+            return f" for {ago:,} ns, since the guest handled its event"
         return f" since record {row['record']:,}, {ago:,} ns ago"

@@ -203,7 +203,9 @@ def test_a_guests_handlers_are_told(story):
     history = evtsim.History(story.trace, guest=guest)
     assert "handles events by itself" in history.explain(5).text
     # The first send was delivered at 23, which masked the port until 49.
-    assert "its mask bit is set since 7 ns ago, by the guest's handler" in history.explain(3).text
+    assert (
+        "its mask bit is set for 7 ns, since the guest handled its event" in history.explain(3).text
+    )
 
 
 def test_rules_that_contradict_the_replay_are_not_shown(story, monkeypatch):
