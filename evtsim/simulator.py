@@ -11,7 +11,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import announced
-from evtsim.dtypes import NEVER, Array, Columns, OutcomeColumns, Tables
+from evtsim.dtypes import BUCKET_PORTS, NEVER, Array, Columns, OutcomeColumns, Tables
 from evtsim.errors import EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
@@ -30,6 +30,9 @@ Progress = Callable[[int, int], None]
 
 Step = Callable[[Tables, Columns, OutcomeColumns, int, int], int]
 """Applies records from one to another of a stretch; the number of the first one not applied."""
+
+WatchedStretch = tuple[int, Columns, Outcomes, Array]
+"""What :meth:`Simulator.watch` gives: see there."""
 
 LEVELS = (None, "domain", "port")
 
@@ -181,9 +184,7 @@ class Simulator:
             self._let_guests_run(self.last_ts)
         return store
 
-    def watch(
-        self, trace: Trace, dom: int, port: int
-    ) -> Iterator[tuple[int, Columns, Outcomes, Array]]:
+    def watch(self, trace: Trace, dom: int, port: int) -> Iterator[WatchedStretch]:
         """Apply every record of a trace with an eye on one port.
 
         Parameters
@@ -191,21 +192,35 @@ class Simulator:
         trace : Trace
             As for :meth:`apply`.
         dom, port : int
-            A configured domain, and a port below the most that the profile knows.
+            A configured domain, and a port that any domain of the host could have.
 
-        Yields
+        Returns
+        -------
+        iterator of tuple
+            For each stretch, once its records are applied: start, the number of its first record
+            in the trace; its Columns; its Outcomes; and its changes, a structured ndarray of
+            kernels.watch.CHANGE with a row for each change of the port's state, pending or mask.
+            The changes are valid until the next stretch.
+
+        Raises
         ------
-        start : int
-            Number of a stretch's first record in the trace.
-        columns : Columns
-            Of the stretch, and what its records answered:
-        outcomes : Outcomes
-        changes : structured ndarray
-            kernels.watch.CHANGE: each change of the port's state, pending or mask in the stretch,
-            in order. Valid until the next one.
+        EvtsimError
+            There is no such domain or port.
+        TraceError
+            As :meth:`apply`.
         """
+        if not isinstance(trace, Trace):
+            raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
+        most_ports = len(self.state.tables.buckets) * BUCKET_PORTS
+        for what, number, count in (("domain", dom, len(self.host)), ("port", port, most_ports)):
+            if not isinstance(number, (int, np.integer)) or not 0 <= number < count:
+                raise EvtsimError(f"no {what} {shown(number)} (expected 0 to {count - 1})")
         watched = np.zeros(1, WATCH)
         watched["dom"], watched["port"], watched["state"] = dom, port, UNSEEN
+        return self._watch(trace, watched)
+
+    def _watch(self, trace: Trace, watched: Array) -> Iterator[WatchedStretch]:
+        """Apply stretch by stretch; see :meth:`watch`."""
         changes = np.zeros(FIRST_CHANGES, CHANGE)
 
         def step(

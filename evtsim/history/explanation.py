@@ -196,8 +196,6 @@ class _Since:
         self.ts = ts
 
     def __call__(self, dom: int, port: int, field: str) -> str:
-        if port >= self.history.most_ports:
-            return ""
         row = self.history.last_change(dom, port, field, self.record)
         if row is None:
             return ", as from the start"

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evtsim import abi
-from evtsim.dtypes import BUCKET_PORTS
 from evtsim.errors import EvtsimError, shown
 from evtsim.history.explanation import Explanation, explain
 from evtsim.history.lives import PortLife
@@ -228,31 +226,14 @@ class History:
         TraceError
             The trace is damaged.
         """
-        self.check_port(dom, port)
+        watching = Simulator(self.host, self.guest).watch(self.trace, dom, port)
         life = PortLife(int(dom), int(port))
-        sim = Simulator(self.host, self.guest)
         with shown_progress(progress, "replaying", "records") as show:
-            for start, columns, outcomes, changes in sim.watch(self.trace, int(dom), int(port)):
+            for start, columns, outcomes, changes in watching:
                 life.add(start, columns, outcomes, changes)
                 if show is not None:
                     show(start + len(columns.ts), len(self.trace))
         return life.frame()
-
-    def check_port(self, dom: int, port: int) -> None:
-        """Raise an EvtsimError unless the domain is configured and could ever have the port."""
-        for what, value, most in (
-            ("domain", dom, len(self.host) - 1),
-            ("port", port, self.most_ports - 1),
-        ):
-            if not isinstance(value, (int, np.integer)) or not 0 <= value <= most:
-                raise EvtsimError(f"no {what} {shown(value)} (expected 0 to {most})")
-
-    @property
-    def most_ports(self) -> int:
-        """The most ports that any domain of the host could have."""
-        profile = abi.PROFILES[self.host.profile]
-        most = abi.MAX_PORT_FIFO if profile.fifo else int(self.host.port_limits().max())
-        return -(-most // BUCKET_PORTS) * BUCKET_PORTS
 
     def last_change(self, dom: int, port: int, field: str, before: int) -> dict[str, Any] | None:
         """Return the last change of a port's state or bit before a record, or None.

@@ -37,7 +37,7 @@ TARGET = Function(
 REMOTE = Function(
     "rcu_lock_domain_by_id, common/domain.c", "rcu_lock_domain_by_any_id, common/domain.c"
 )
-MAY_ACT = _same("the XSM hook for the target", "include/xsm/dummy.h")
+MAY_ACT = _same("xsm_evtchn_unbound, xsm_evtchn_status or xsm_evtchn_reset", "include/xsm/dummy.h")
 FREE_PORT = _same("get_free_port")
 CLOSE = Function(f"__evtchn_close, {EVENT_CHANNEL}", f"evtchn_close, {EVENT_CHANNEL}")
 POLL = Function("do_poll, common/schedule.c", "do_poll, common/sched/core.c")

@@ -75,19 +75,15 @@ def test_explain():
         (("at", SAMPLE, "2501"), ["record 2501 is not in the trace (expected 0 to 2500)"]),
         (("at", SAMPLE, "many"), ["'many' is no number of records"]),
         (("at", SAMPLE, "5", "--dom", "16"), ["no domain 16 (expected 0 to 15)"]),
-        (("at", SAMPLE, "5", "--dom", "-1"), ["no domain -1"]),
         (
             ("at", SAMPLE, "700", "--dom", "10"),
             ["domain 10 is not alive before record 700 (expected one of: 0, 2, 3"],
         ),
-        (("at", SAMPLE, "5", "--rows", "0"), ["--rows"]),
         (("explain", SAMPLE, "2500"), ["record 2500 is not in the trace (expected 0 to 2499)"]),
-        (("explain", "nothing.arrow", "5"), ["nothing.arrow: No such file or directory"]),
+        (("explain", "nothing.arrow", "5"), ["nothing.arrow: no such file"]),
         (("explain", SAMPLE, "5", "--wake", "2us"), ["--wake is the guest's: add --guest linux"]),
-        (("port", SAMPLE, "16", "1"), ["no domain 16 (expected 0 to 15)"]),
         (("port", SAMPLE, "1", "4096"), ["no port 4096 (expected 0 to 4095)"]),
-        (("port", SAMPLE, "one", "1"), ["'one'"]),
-        (("port", SAMPLE, "1"), ["PORT"]),
+        (("port", SAMPLE, "one", "1"), ["DOM", "integer"]),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments, words):
