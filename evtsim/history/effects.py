@@ -63,13 +63,22 @@ class Notified:
             yield f"{port}'s vcpu {self.vcpu} has no control block: NO_CONTROL_BLOCK, it is lost"
         elif Effect.COALESCED in self.effects:
             since = self.since(port.dom, port.port, "pending")
-            end = "" if Effect.SELECTED in self.effects else ", and no vcpu is told"
-            yield f"{port} was pending already{since}: COALESCED{end}"
+            yield f"{port} was pending already{since}: COALESCED{self._why_untold()}"
         elif Effect.SET in self.effects:
             yield f"{port} is pending now: SET"
         if Effect.MASKED in self.effects:
             since = self.since(port.dom, port.port, "mask")
             yield f"its mask bit is set{since}: MASKED, and no vcpu is told"
+
+    def _why_untold(self) -> str:
+        """Say of a notification that coalesced why no vcpu is told, unless one is."""
+        port = self.target
+        if Effect.SELECTED in self.effects:
+            return ""
+        if self.after.port(port.dom, port.port).mask:
+            return ", and no vcpu is told; it is masked besides"
+        linked = ": it stands in a queue" if self.fifo else ""
+        return f", and no vcpu is told{linked}"
 
     def _selected(self) -> Iterator[str]:
         dom, vcpu = self.target.dom, self.vcpu
