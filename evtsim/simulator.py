@@ -205,12 +205,14 @@ class Simulator:
         Raises
         ------
         EvtsimError
-            There is no such domain or port.
+            There is no such domain or port, or the simulator counts statistics.
         TraceError
             As :meth:`apply`.
         """
         if not isinstance(trace, Trace):
             raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
+        if self.state.level:
+            raise EvtsimError("a port is watched without statistics (stats=None)")
         most_ports = len(self.state.tables.buckets) * BUCKET_PORTS
         for what, number, count in (("domain", dom, len(self.host)), ("port", port, most_ports)):
             if not isinstance(number, (int, np.integer)) or not 0 <= number < count:

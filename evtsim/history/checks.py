@@ -76,9 +76,14 @@ def _exists(m: Moment) -> str | None:
     return f"dom {m.dom} is alive already" if m.alive(m.dom) else None
 
 
+def is_known(profile: abi.Profile, op: int) -> bool:
+    """Tell whether a profile has an operation."""
+    last = Op.RESET_CONT if profile.fifo else Op.RESET
+    return op <= last or abi.FIRST_NON_HYPERCALL <= op <= max(Op)
+
+
 def _unknown(m: Moment) -> str | None:
-    last = Op.RESET_CONT if m.modern else Op.RESET
-    if m.op <= last or abi.FIRST_NON_HYPERCALL <= m.op <= max(Op):
+    if is_known(m.profile, m.op):
         return None
     name = f" ({Op(m.op).name.lower()})" if m.op in OP_ARGS else ""
     return f"{m.profile.name} has no operation {m.op}{name}"

@@ -10,7 +10,7 @@ from evtsim import abi
 from evtsim.abi import OP_ARGS, Op
 from evtsim.errors import EvtsimError
 from evtsim.history import deeds, xen
-from evtsim.history.checks import IN_FRONT_OF_CREATE, RESULT, Check
+from evtsim.history.checks import IN_FRONT_OF_CREATE, RESULT, Check, is_known
 from evtsim.history.moment import Moment, View, named
 from evtsim.history.rules import checks_of, first_failure
 from evtsim.simulator import Answer, Simulator
@@ -180,8 +180,11 @@ def _rule(moment: Moment, check: Check | None) -> tuple[str, str, str]:
 def errno_order(profile: str, op: int) -> list[str]:
     """Return an operation's own errnos in the order in which they are looked for.
 
-    One that is looked for several times in a row stands once.
+    One that is looked for several times in a row stands once. An operation that the profile does
+    not have is ENOSYS.
     """
+    if not is_known(abi.PROFILES[profile], op):
+        return ["ENOSYS"]
     checks = IN_FRONT_OF_CREATE[1:] if op == Op.CREATE_DOMAIN else checks_of(profile, op)
     names = [check.errno.name for check in checks]
     return [name for n, name in enumerate(names) if n == 0 or names[n - 1] != name]

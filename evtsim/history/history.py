@@ -236,14 +236,14 @@ class History:
         return life.frame()
 
     def last_change(self, dom: int, port: int, field: str, before: int) -> dict[str, Any] | None:
-        """Return the last change of a port's state or bit before a record, or None.
+        """Return the last change of one of a port's bits before a record, or None.
 
         Looks stretch by stretch from the record back, so it costs as much as the change is old.
 
         Parameters
         ----------
         dom, port : int
-        field : {"state", "pending", "mask"}
+        field : {"pending", "mask"}
         before : int
             Number of the record.
 
@@ -254,7 +254,7 @@ class History:
         """
         stop = before + 1  # with the record itself, since the guest's row may stand before it
         while stop > 0:
-            start = (min(stop, before) - 1) // self.every * self.every
+            start = max(0, min(stop, before) - 1) // self.every * self.every
             if not any(kept <= start for kept in self._snapshots):
                 start = 0
             sim = self._go_to(start)

@@ -24,10 +24,7 @@ MODERN_ONLY = (Op.INIT_CONTROL, Op.EXPAND_ARRAY, Op.SET_PRIORITY, Op.RESET_CONT)
 @pytest.mark.parametrize("profile", PROFILES)
 def test_errnos_stand_in_the_order_of_the_page(profile):
     for op in Op:
-        if profile == "xen-4.0" and op in MODERN_ONLY:
-            assert ERRNOS[profile, op] == ["ENOSYS"]
-        else:
-            assert errno_order(profile, op) == ERRNOS[profile, op], op.name
+        assert errno_order(profile, op) == ERRNOS[profile, op], op.name
 
 
 def test_what_is_cited_is_there():

@@ -146,6 +146,26 @@ def test_a_life_through_others_hands_and_the_fifo_abi():
     ]
 
 
+def test_the_pool_grows_while_a_port_is_watched():
+    """Four domains fill their ports in turn, so that the pool doubles on the way."""
+    records = np.zeros(4 * 4095 + 1, evtsim.RECORD_DTYPE)
+    records["op"] = evtsim.abi.Op.BIND_IPI
+    records["dom"][:-1] = np.arange(4 * 4095) % 4
+    trace = evtsim.Trace.from_records(records, evtsim.Host.uniform(4))
+    life = History(trace).port(3, 4000)
+    assert life[["record", "from_state_name", "to_state_name"]].to_numpy().tolist() == [
+        [4 * 3967 + 3, "INVALID", "FREE"],
+        [4 * 3999 + 3, "FREE", "IPI"],
+    ]
+
+
+def test_watching_leaves_no_room_for_statistics(trace):
+    with pytest.raises(EvtsimError, match="without statistics"):
+        evtsim.Simulator(trace.host, stats="port").watch(trace, 0, 1)
+    with pytest.raises(EvtsimError, match=r"expected an evtsim\.Trace"):
+        evtsim.Simulator(trace.host).watch("trace.arrow", 0, 1)
+
+
 def test_a_life_with_a_guest_tells_handlers_and_eois():
     b = evtsim.TraceBuilder(evtsim.Host.uniform(1))
     b.bind_ipi(dom=0, ts=0)
