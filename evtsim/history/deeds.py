@@ -107,10 +107,15 @@ def _send(d: Deed) -> Iterator[str]:
         yield from d.notified(m.port(port.remote_dom, port.remote_port))
 
 
+STATUS_OF = {state: Status[state.name] for state in list(PortState)[2:]}
+"""The codes of ports in use; all others are CLOSED."""
+
+
 def _status(d: Deed) -> Iterator[str]:
     m = d.before
     port = m.port(m.target, m.arg1)
-    yield f"{port} is {port.state.name}: code {d.answer.port} ({Status(d.answer.port).name})"
+    code = STATUS_OF.get(port.state, Status.CLOSED)
+    yield f"{port} is {port.state.name}: code {code.value} ({code.name})"
 
 
 def _alloc_unbound(d: Deed) -> Iterator[str]:
@@ -119,10 +124,16 @@ def _alloc_unbound(d: Deed) -> Iterator[str]:
 
 
 def _bind_vcpu(d: Deed) -> Iterator[str]:
-    port = d.before.own
-    yield f"{port} notifies vcpu {d.before.arg1} from now on; before, vcpu {port.notify_vcpu}"
-    if port.pending and port.notify_vcpu != d.before.arg1:
-        yield "it is pending: the vcpu that was told keeps the event, and the new one hears nothing"
+    m = d.before
+    port, new = m.own, m.arg1
+    yield f"{port} notifies vcpu {new} from now on; before, vcpu {port.notify_vcpu}"
+    if m.fifo(m.dom):
+        if m.linked(m.dom, m.arg0):
+            queue = m.port_fifo(m.dom, m.arg0, "last_vcpu")
+            yield f"it stays linked in vcpu {queue}'s queue until that vcpu takes it"
+    elif port.pending and not port.mask and port.notify_vcpu != new:
+        old = port.notify_vcpu
+        yield f"it is pending: vcpu {new} hears nothing of that, and vcpu {old} will pass it by"
 
 
 def _unmask(d: Deed) -> Iterator[str]:
@@ -244,7 +255,7 @@ def _upcall(d: Deed) -> Iterator[str]:
         yield f"nothing: upcall_pending of {vcpu} is 0"
     else:
         taken = m.pending(m.dom) - d.after.pending(m.dom)
-        yield f"{vcpu} takes its events: {some(taken, 'port') if taken else 'none was there'}"
+        yield f"{vcpu} takes its events: {some(taken, 'port') if taken else 'none'}"
         yield from _left(d, taken)
 
 
@@ -260,9 +271,9 @@ def _left(d: Deed, taken: set[int]) -> Iterator[str]:
     looked = {port for port in m.pending(m.dom) if selector >> (port >> shift) & 1} - taken
     masked = {port for port in looked if m.port(m.dom, port).mask}
     if masked:
-        yield f"left, as they are masked: {some(masked, 'port')}"
+        yield f"left behind the mask: {some(masked, 'port')}"
     if looked - masked:
-        yield f"left, as they notify other vcpus: {some(looked - masked, 'port')}"
+        yield f"left to other vcpus: {some(looked - masked, 'port')}"
 
 
 def _poll(d: Deed) -> Iterator[str]:

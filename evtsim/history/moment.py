@@ -157,10 +157,10 @@ class View:
         ports = np.arange(min(valid, limit))
         states = self.tables.ports["state"][self.state.pool_index(np.full(len(ports), dom), ports)]
         free = np.flatnonzero(states == PortState.FREE)
-        return any(not self.busy(dom, int(port)) for port in free)
+        return any(not self.linked(dom, int(port)) for port in free)
 
-    def busy(self, dom: int, port: int) -> bool:
-        """Whether a FREE port is still linked in a queue of the FIFO ABI."""
+    def linked(self, dom: int, port: int) -> bool:
+        """Whether a port is linked in a queue of the FIFO ABI; a FREE one is busy then."""
         return self.fifo(dom) and bool((self.word(dom, port) or 0) & EventWord.LINKED)
 
     def virq_port(self, dom: int, virq: int, vcpu: int) -> int:

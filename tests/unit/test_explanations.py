@@ -157,6 +157,17 @@ def story():
     b.close(dom=0, port=1, ts=100)
     b.send(dom=1, port=1, ts=110)
     b.status(dom=1, target_dom=0, port=3, ts=120)
+    b.bind_ipi(dom=1, ts=130)
+    b.status(dom=1, port=2, flags=evtsim.abi.Fault.OUT, ts=140)
+    b.bind_ipi(dom=1, flags=evtsim.abi.Fault.IN, ts=150)
+    b.bind_virq(dom=1, virq=8, ts=160)
+    b.raise_virq(dom=1, virq=8, ts=170)
+    b.bind_vcpu(dom=1, port=3, target_vcpu=1, ts=180)
+    b.upcall(dom=1, ts=190)
+    b.poll(dom=1, port=3, ts=200)
+    b.destroy_domain(dom=1, ts=210)
+    b.close(dom=1, port=3, ts=220)
+    b.create_domain(dom=1, ts=230)
     return evtsim.History(b.trace(), every=5)
 
 
@@ -167,14 +178,24 @@ def story():
         (2, "upcall_pending of vcpu 0 became 1: KICK"),
         (3, "pending already since record 2, 10 ns ago: COALESCED, and no vcpu is told"),
         (4, "dom 1's port 1 is masked from now on"),
-        (5, "takes its events: none was there; left, as they are masked: port 1"),
+        (5, "takes its events: none; left behind the mask: port 1"),
         (6, "was pending since record 2, 40 ns ago, and is not any more: undelivered"),
         (7, "its mask bit is set since record 4, 30 ns ago: MASKED"),
-        (8, "notifies vcpu 1 from now on; before, vcpu 0; it is pending: the vcpu that was told"),
+        (8, "notifies vcpu 1 from now on; before, vcpu 0 (semantics.md"),
         (9, "rc -22 (EINVAL): dom 1's port 1 is INTERDOMAIN, not UNBOUND"),
         (10, "its peer, dom 1's port 1, is UNBOUND and open to dom 0; nothing tells it"),
         (11, "dom 1's port 1 is UNBOUND and waits for dom 0: DROPPED"),
         (12, "rc -1 (EPERM): dom 1 is not privileged and names dom 0"),
+        (14, "rc -14 (EFAULT): dom 1's port 2 is IPI: code 5 (IPI); all is done and stays so"),
+        (15, "rc -14 (EFAULT): its argument cannot be read (flag IN)"),
+        (16, "dom 1's port 3 is bound to VIRQ 8 (CON_RING) and notifies vcpu 0"),
+        (17, "VIRQ 8 (CON_RING) is bound to port 3; dom 1's port 3 is pending now: SET"),
+        (18, "it is pending: vcpu 1 hears nothing of that, and vcpu 0 will pass it by"),
+        (19, "left behind the mask: port 1; left to other vcpus: port 3"),
+        (20, "it returns at once: dom 1's port 3 is pending since record 17, 30 ns ago"),
+        (21, "dom 1 is not alive any more; closed: 3 ports"),
+        (22, "rc -3 (ESRCH): dom 1 is not alive"),
+        (23, "dom 1 is alive, with 128 valid ports, none in use"),
     ],
 )
 def test_in_words(story, record, words):
