@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from evtsim import abi
 from evtsim.abi import Effect, Op, PortState, Status
 from evtsim.history.effects import Notified, Since
@@ -41,8 +43,11 @@ class Deed:
 
     def new_port(self, dom: int) -> Port:
         """Return the port of a domain that came into use: it is not always in the answer."""
-        before = {port.port for port in self.before.ports(dom)}
-        return next(port for port in self.after.ports(dom) if port.port not in before)
+        used = [
+            np.flatnonzero(v.states(dom) > PortState.RESERVED) for v in (self.before, self.after)
+        ]
+        (port,) = np.setdiff1d(used[1], used[0])
+        return self.after.port(dom, int(port))
 
 
 def some(numbers: list[int] | set[int], what: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim.abi import EventWord, PortState
-from evtsim.dtypes import XEN_HERE, Columns
+from evtsim.dtypes import XEN_HERE, Array, Columns
 from evtsim.state import State
 
 DOMID_MASK = 0xFFFF
@@ -119,11 +119,15 @@ class View:
 
     def ports(self, dom: int) -> Iterator[Port]:
         """Yield a domain's ports that are in use, in order."""
-        ports = np.arange(self.domain(dom, "nr_ports"))
-        doms = np.full(len(ports), dom)
-        states = self.tables.ports["state"][self.state.pool_index(doms, ports)]
-        for port in np.flatnonzero(states > PortState.RESERVED):
+        for port in np.flatnonzero(self.states(dom) > PortState.RESERVED):
             yield self.port(dom, int(port))
+
+    def states(self, dom: int) -> Array:
+        """Return the states of all valid ports of a domain."""
+        ports = np.arange(self.domain(dom, "nr_ports"))
+        index = self.state.pool_index(np.full(len(ports), dom), ports)
+        states: Array = self.tables.ports["state"][index]
+        return states
 
     def pending(self, dom: int) -> set[int]:
         """Return which of a domain's valid ports are pending."""
@@ -151,12 +155,9 @@ class View:
     def has_free_port(self, dom: int) -> bool:
         """Whether get_free_port would find one: FREE and not busy, or in a bucket to come."""
         limit = self.domain(dom, "max_ports")
-        valid = self.domain(dom, "nr_ports")
-        if valid < limit:
+        if self.domain(dom, "nr_ports") < limit:
             return True
-        ports = np.arange(min(valid, limit))
-        states = self.tables.ports["state"][self.state.pool_index(np.full(len(ports), dom), ports)]
-        free = np.flatnonzero(states == PortState.FREE)
+        free = np.flatnonzero(self.states(dom)[:limit] == PortState.FREE)
         return any(not self.linked(dom, int(port)) for port in free)
 
     def linked(self, dom: int, port: int) -> bool:
