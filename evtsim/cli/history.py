@@ -97,9 +97,8 @@ def check_alive(state: State, dom: int | None, record: int) -> None:
     if not state.tables.domains["alive"][dom]:
         alive = state.tables.domains["alive"].nonzero()[0].tolist()
         known = ", ".join(map(str, alive[:8])) + (", …" if len(alive) > 8 else "")
-        raise EvtsimError(
-            f"domain {dom} is not alive before record {record} (expected one of: {known})"
-        )
+        expected = f"expected one of: {known}" if alive else "none is"
+        raise EvtsimError(f"domain {dom} is not alive before record {record} ({expected})")
 
 
 def tables_of(state: State, dom: int | None, vcpus: bool) -> dict[str, pd.DataFrame]:
