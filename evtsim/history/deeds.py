@@ -165,7 +165,7 @@ def _unmask(d: Deed) -> Iterator[str]:
 
 def _reset(d: Deed) -> Iterator[str]:
     m = d.before
-    ports = list(m.ports(m.target))
+    ports = m.ports(m.target)
     closed = [port for port in ports if not port.xen]
     numbers = [port.port for port in closed]
     yield f"closed of dom {m.target}: {some(numbers, 'port') if closed else 'nothing'}"
@@ -321,7 +321,7 @@ def _notify_xen(d: Deed) -> Iterator[str]:
 
 def _destroy(d: Deed) -> Iterator[str]:
     m = d.before
-    ports = list(m.ports(m.dom))
+    ports = m.ports(m.dom)
     yield f"dom {m.dom} is not alive any more; closed: {len(ports):,} ports"
     yield from _parted(ports)
 

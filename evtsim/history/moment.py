@@ -6,7 +6,6 @@ Small and slow: one record at a time, by plain integers.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -97,30 +96,34 @@ class View:
 
     def port(self, dom: int, port: int) -> Port:
         """Return a valid port."""
-        where = np.array([dom]), np.array([port])
-        row = self.tables.ports[self.state.pool_index(*where)][0]
-        pending, mask = self.bits(dom, port)
-        return Port(
-            dom,
-            port,
-            PortState(int(row["state"])),
-            int(row["notify_vcpu"]),
-            bool(row["xen"] & XEN_HERE),
-            int(row["remote_dom"]),
-            int(row["remote_port"]),
+        return self._read(dom, np.array([port]))[0]
+
+    def _read(self, dom: int, ports: Array) -> list[Port]:
+        """Return valid ports of a domain."""
+        doms = np.full(len(ports), dom)
+        rows = self.tables.ports[self.state.pool_index(doms, ports)]
+        pending, mask = self.state.bits(doms, ports)
+        columns = (
+            ports,
+            rows["state"],
+            rows["notify_vcpu"],
+            rows["xen"] & XEN_HERE != 0,
+            rows["remote_dom"],
+            rows["remote_port"],
             pending,
             mask,
         )
+        values = zip(*(column.tolist() for column in columns), strict=True)
+        return [Port(dom, port, PortState(state), *rest) for port, state, *rest in values]
 
     def bits(self, dom: int, port: int) -> tuple[bool, bool]:
         """Return pending and mask of a living domain's port, valid or not."""
         pending, mask = self.state.bits(np.array([dom]), np.array([port]))
         return bool(pending[0]), bool(mask[0])
 
-    def ports(self, dom: int) -> Iterator[Port]:
-        """Yield a domain's ports that are in use, in order."""
-        for port in np.flatnonzero(self.states(dom) > PortState.RESERVED):
-            yield self.port(dom, int(port))
+    def ports(self, dom: int) -> list[Port]:
+        """Return a domain's ports that are in use, in order."""
+        return self._read(dom, np.flatnonzero(self.states(dom) > PortState.RESERVED))
 
     def states(self, dom: int) -> Array:
         """Return the states of all valid ports of a domain."""
