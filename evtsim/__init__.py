@@ -24,6 +24,7 @@ _HOMES = {
     "replay": "run",
     "Verification": "verification",
     "verify": "verification",
+    "History": "history",
     "RECORD_DTYPE": "dtypes",
     "DOMAIN_DTYPE": "dtypes",
     "OUTCOME_DTYPE": "dtypes",
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from evtsim.dtypes import DOMAIN_DTYPE, OUTCOME_DTYPE, RECORD_DTYPE
     from evtsim.errors import EvtsimError, HostError, TraceError
     from evtsim.guest import Constant, Exponential, Guest, Lognormal
+    from evtsim.history import History
     from evtsim.host import Domain, Host
     from evtsim.outcomes import Outcomes
     from evtsim.run import Run, replay

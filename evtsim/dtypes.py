@@ -338,6 +338,35 @@ GUEST_VCPU = np.dtype(
     align=True,
 )
 
+# The port that is watched, and how it looked the last time: one row.
+WATCH = np.dtype(
+    [
+        ("dom", "i8"),
+        ("port", "i8"),
+        ("state", "i8"),  # abi.PortState, or what kernels/watch.py has besides
+        ("pending", "i8"),
+        ("mask", "i8"),
+        ("used", "i8"),  # rows of the changes that are written
+    ],
+    align=True,
+)
+
+# One change of it.
+CHANGE = np.dtype(
+    [
+        ("record", "i8"),  # of the stretch; -1: the guest's, between two records
+        ("ts", "u8"),  # ns
+        ("vcpu", "i8"),  # whose handler it was, where it was the guest
+        ("from_state", "i8"),
+        ("from_pending", "i8"),
+        ("from_mask", "i8"),
+        ("state", "i8"),
+        ("pending", "i8"),
+        ("mask", "i8"),
+    ],
+    align=True,
+)
+
 NEVER = 2**64 - 1
 """The time at which nothing is due."""
 

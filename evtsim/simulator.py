@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from evtsim import abi
 from evtsim._jit import announced
-from evtsim.dtypes import NEVER, TIMELINE_GROUPS, Columns, OutcomeColumns, Scratch
+from evtsim.dtypes import (
+    BUCKET_PORTS,
+    CHANGE,
+    NEVER,
+    TIMELINE_GROUPS,
+    WATCH,
+    Array,
+    Columns,
+    OutcomeColumns,
+    Scratch,
+    Tables,
+)
 from evtsim.errors import EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.kernels.replay import advance, replay
+from evtsim.kernels.watch import UNSEEN, replay_watching
 from evtsim.outcomes import FIELDS, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
@@ -27,10 +39,19 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Called with the records done and the records in all, after every chunk."""
 
+Step = Callable[[Tables, Columns, OutcomeColumns, int, int], int]
+"""Applies records from one to another of a stretch; the number of the first one not applied."""
+
+WatchedStretch = tuple[int, Columns, Outcomes, Array]
+"""What :meth:`Simulator.watch` gives: see there."""
+
 LEVELS = (None, "domain", "port")
 
 CACHED_BYTES = 1 << 20
 """Tables larger than this are prefetched from: what one core's cache is sure to hold."""
+
+FIRST_CHANGES = 1024
+"""Room for the changes of a watched port in one stretch, to begin with."""
 
 
 BLOCK = 1 << 10
@@ -187,6 +208,66 @@ class Simulator:
             self._let_guests_run(self.last_ts)
         return store
 
+    def watch(self, trace: Trace, dom: int, port: int) -> Iterator[WatchedStretch]:
+        """Apply every record of a trace with an eye on one port.
+
+        Parameters
+        ----------
+        trace : Trace
+            As for :meth:`apply`.
+        dom, port : int
+            A configured domain, and a port that any domain of the host could have.
+
+        Returns
+        -------
+        iterator of tuple
+            For each stretch, once its records are applied: start, the number of its first record
+            in the trace; its Columns; its Outcomes; and its changes, a structured ndarray of
+            dtypes.CHANGE with a row for each change of the port's state, pending or mask.
+            The changes are valid until the next stretch.
+
+        Raises
+        ------
+        EvtsimError
+            There is no such domain or port, or the simulator counts statistics.
+        TraceError
+            As :meth:`apply`.
+        """
+        if not isinstance(trace, Trace):
+            raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
+        if self.state.level:
+            raise EvtsimError("a port is watched without statistics (stats=None)")
+        most_ports = len(self.state.tables.buckets) * BUCKET_PORTS
+        for what, number, count in (("domain", dom, len(self.host)), ("port", port, most_ports)):
+            if not isinstance(number, (int, np.integer)) or not 0 <= number < count:
+                raise EvtsimError(f"no {what} {shown(number)} (expected 0 to {count - 1})")
+        watched = np.zeros(1, WATCH)
+        watched["dom"], watched["port"], watched["state"] = dom, port, UNSEEN
+        return self._watch(trace, watched)
+
+    def _watch(self, trace: Trace, watched: Array) -> Iterator[WatchedStretch]:
+        """Apply stretch by stretch; see :meth:`watch`."""
+        changes = np.zeros(FIRST_CHANGES, CHANGE)
+
+        def step(
+            tables: Tables, columns: Columns, store: OutcomeColumns, start: int, stop: int
+        ) -> int:
+            nonlocal changes
+            if watched["used"][0] == len(changes):
+                changes = np.concatenate([changes, np.zeros_like(changes)])
+            done: int = replay_watching(
+                tables, columns, store, start, stop, self._scratch, watched, changes
+            )
+            return done
+
+        for start, columns, _ in trace.stretches():
+            outcomes = Outcomes.zeros(len(columns.ts))
+            watched["used"] = 0
+            self._apply_stretch(columns, outcomes, trace, start, step)
+            yield start, columns, outcomes, changes[: int(watched["used"][0])]
+        if len(trace) and self.guest is not None:
+            self._let_guests_run(self.last_ts)
+
     def advance(self, ts: int) -> None:
         """Let time go on to ts: what the guests have to do before it happens.
 
@@ -228,8 +309,21 @@ class Simulator:
                 self.state.grow()
         self.compile_seconds += announcer.seconds
 
+    def _replay(
+        self, tables: Tables, columns: Columns, store: OutcomeColumns, start: int, stop: int
+    ) -> int:
+        """Apply records and nothing else."""
+        prefetching = tables.ports.nbytes > CACHED_BYTES
+        done: int = replay(tables, columns, store, start, stop, self._scratch, prefetching)
+        return done
+
     def _apply_stretch(
-        self, columns: Columns, outcomes: Outcomes, trace: Trace, start: int
+        self,
+        columns: Columns,
+        outcomes: Outcomes,
+        trace: Trace,
+        start: int,
+        step: Step | None = None,
     ) -> None:
         """Apply one checked stretch, growing the pool as often as it asks for that."""
         stop = len(columns.ts)
@@ -249,9 +343,7 @@ class Simulator:
         with announced() as announcer:
             done = 0
             while done < stop:
-                tables = self.state.tables
-                prefetching = tables.ports.nbytes > CACHED_BYTES
-                done = replay(tables, columns, store, done, stop, self._scratch, prefetching)
+                done = (step or self._replay)(self.state.tables, columns, store, done, stop)
                 if done < stop:
                     self.state.grow()
         self.compile_seconds += announcer.seconds

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evtsim import __version__
-from evtsim.cli import caches, exporting, hosts, observing, replays, reports, traces
+from evtsim.cli import caches, exporting, history, hosts, observing, replays, reports, traces
 
 app = typer.Typer(
     name="evtsim",
@@ -38,7 +38,7 @@ def options(
 
 
 for command in (
-    *(reports.demo, *replays.COMMANDS, reports.report),
+    *(reports.demo, *replays.COMMANDS, reports.report, *history.COMMANDS),
     *(*traces.COMMANDS, *exporting.COMMANDS, *observing.COMMANDS),
 ):
     app.command()(command)

@@ -170,7 +170,7 @@ class Watch:
     def _since(self, dom: Array, port: Array) -> list[int]:
         """Return since when ports have been pending."""
         state = self.sim.state
-        since: list[int] = state.tables.since[state.pool_index(dom, port)].tolist()
+        since: list[int] = state.tables.port_notified["since"][state.pool_index(dom, port)].tolist()
         return since
 
     def _apply(self, part: Trace) -> Piece:
@@ -355,7 +355,7 @@ class Watch:
 
     def _corrected(self, ts: int) -> list[Level]:
         """Take the simulator's own counts; a level where they differ."""
-        true = self.sim.state.tables.domain_stats["pending"].astype(np.int64)
+        true = self.sim.state.tables.domain_pending["now"].astype(np.int64)
         wrong = np.flatnonzero(true != self.pending)
         self.pending = true.copy()
         return [Level(ts, dom, int(true[dom])) for dom in wrong.tolist()]
