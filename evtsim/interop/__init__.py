@@ -1,0 +1,1 @@
+"""Formats that other tools write and read: each module one of them."""
