@@ -96,7 +96,7 @@ class Log:
                     continue
                 if dump < 0 or dom <= last:
                     dump = self._begin(number, header)
-                polling = ()
+                polling: tuple[int, ...] = ()
                 if waiting[0] == dom:
                     polling = waiting[1]
                     self.old.add(dump)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evtsim.dtypes import Array
+    from evtsim.host import Host
     from evtsim.state import State
 
 NOT_SAID = -1
@@ -134,6 +135,18 @@ class Snapshot:
             }
         )
         return cls(port_frame(columns), domains, "e" if modern else "e-2010", repr(state))
+
+    def contradictions(self, host: Host | None = None) -> list[str]:
+        """Return what of the dump a simulation does not take as it is, and what it makes of it.
+
+        Parameters
+        ----------
+        host : Host, optional
+            :meth:`evtsim.Host.from_dump`'s, if not given.
+        """
+        from evtsim.interop.starting import host_of, state_of
+
+        return state_of(self, host_of(self) if host is None else host)[1]
 
     def domain(self, dom: int) -> pd.DataFrame:
         """Return a domain's ports."""
