@@ -49,7 +49,7 @@ def lay_out(ports: dict[str, Array], notes: list[str]) -> Queues:
         chains = _chains(
             {p: n for p, n, is_linked in zip(port, links, linked, strict=True) if is_linked == 1},
             {p for p, is_linked in known.items() if is_linked != 1},
-            lambda p, what, dom=dom: notes.append(f"domain {dom}, port {p}: {what}"),
+            lambda p, what: notes.append(f"domain {dom}, port {p}: {what}"),  # noqa: B023
         )
         rows += _assign(dom, chains, vcpus)
     columns = np.array(rows, np.int64).reshape(-1, 6).T
