@@ -82,3 +82,31 @@ def test_errors_are_one_line(arguments, words, log):
 def test_a_log_without_a_dump_is_an_error(tmp_path):
     (tmp_path / "x.log").write_text("nothing\n")
     assert_refused(evtsim_command("inspect", str(tmp_path / "x.log")), "no dump of event channels")
+
+
+def test_a_dump_can_be_loaded_and_replayed(tmp_path):
+    """From a log to a state, to load on its channels, to a replay."""
+    log, state, trace = (str(tmp_path / name) for name in ("log", "state", "io.arrow"))
+    lines = {
+        0: ["1 [0/0/0]: s=3 n=0 x=0 d=1 p=1"],
+        1: ["1 [1/0/1]: s=3 n=0 x=0 d=0 p=1"],
+    }
+    text = "".join(
+        "\n".join([f"Event channel information for domain {dom}:", *ports, ""])
+        for dom, ports in lines.items()
+    )
+    (tmp_path / "log").write_text(text)
+    for command in (
+        ("inspect", log, "--state", state),
+        ("generate", "io", trace, "-n", "1000", "--from", state),
+        ("replay", trace, "--from", state, "--json"),
+    ):
+        done = evtsim_command(*command)
+        assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["records"] == 1000
+    assert told["errors"] == 0
+    assert told["delivered"] > 0
+    done = evtsim_command("generate", "mixed", trace, "-f", "--from", state)
+    assert_refused(done, "mixed begins with no state")
+    assert_refused(evtsim_command("generate", "io", trace, "-f", "--from", log), "not a checkpoint")
