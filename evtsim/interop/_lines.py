@@ -67,12 +67,24 @@ class Lines:
             pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
         )
 
-    def like(self, pattern: str) -> Array:
-        """Return the numbers, from 0, of the lines that match."""
+    def having(self, *parts: bytes) -> Array:
+        """Return the numbers, from 0, of the lines that have one of the texts in them."""
         import pyarrow.compute as pc
 
-        found = pc.match_substring_regex(self.array, pattern.replace("$", r"\n?$"))
-        return np.flatnonzero(found.to_numpy(zero_copy_only=False))
+        found = np.zeros(len(self.array), bool)
+        for part in parts:
+            found |= pc.match_substring(self.array, part).to_numpy(zero_copy_only=False)
+        return np.flatnonzero(found)
+
+    def like(self, pattern: str, numbers: Array) -> Array:
+        """Return which of these lines match, by number."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        some = self.array if len(numbers) == len(self.array) else self.array.take(pa.array(numbers))
+        found = pc.match_substring_regex(some, pattern.replace("$", r"\n?$"))
+        result: Array = numbers[found.to_numpy(zero_copy_only=False)]
+        return result
 
     def fields(self, numbers: Array, pattern: str) -> tuple[Array, dict[str, Any]]:
         """Return which lines match as a whole, and these lines' groups as arrays of bytes."""

@@ -15,6 +15,7 @@ from evtsim.interop.snapshots import NOT_SAID, Problem, Snapshot, port_frame
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Callable
 
     import pandas as pd
 
@@ -62,6 +63,10 @@ class Log:
     lines : Lines
     ports : array of int64
         Lines that look like a port's.
+    right : array of bool
+        Which of them are.
+    groups : dict
+        Their fields.
     sections : list of Section
     starts : list of (int, str)
         Of every dump: its first line, and that line's timestamp.
@@ -69,9 +74,16 @@ class Log:
         Dumps of 2010's form.
     """
 
-    def __init__(self, data: bytes) -> None:
-        self.lines = Lines(data)
-        self.ports = self.lines.like(_lines.LIKE_PORT)
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        # Almost every line that looks like a port's is one; only the others are looked at twice.
+        likely = self.lines.having(b"]: s=")
+        right, self.groups = self.lines.fields(likely, _lines.PORT)
+        others = np.ones(len(self.lines.array), bool)
+        others[likely[right]] = False
+        rest = self.lines.like(_lines.LIKE_PORT, np.flatnonzero(others))
+        self.ports = np.sort(np.append(likely[right], rest))
+        self.right = ~others[self.ports]
         self.sections: list[Section] = []
         self.starts: list[tuple[int, str]] = []
         self.old: set[int] = set()
@@ -82,7 +94,8 @@ class Log:
         """Look at every header, in order."""
         last = -1  # the domain before
         waiting: tuple[int, tuple[int, ...]] = (-1, ())  # 2010's polls, of the domain that comes
-        for number in self.lines.like(_lines.HEADER).tolist():
+        likely = self.lines.having(b"' pressed", b"Event channel", b"olling")
+        for number in self.lines.like(_lines.HEADER, likely).tolist():
             text = self.lines.text(number)
             dump = self.sections[-1].dump if self.sections else -1
             if key := _lines.KEY.match(text):
@@ -168,9 +181,9 @@ def _number_list(text: bytes) -> tuple[int, ...] | None:
     return tuple(sorted(numbers))
 
 
-def debug_key(data: bytes, source: str) -> list[Snapshot]:
+def debug_key(lines: Lines, source: str) -> list[Snapshot]:
     """Return a log's dumps of the debug key, in order."""
-    log = Log(data)
+    log = Log(lines)
     columns = _read_ports(log)
     dump = log.of_sections("dump")[log.section_of(columns["line"] - 1) + 1]
     snapshots = []
@@ -213,9 +226,9 @@ def _read_ports(log: Log) -> dict[str, Array]:
     section = log.section_of(log.ports)
     dump, dom = (log.of_sections(name)[section + 1] for name in ("dump", "dom"))
     inside = dom >= 0
-    right, groups = log.lines.fields(log.ports, _lines.PORT)
+    right = log.right
     _report_unread(log, dump, inside, right)
-    columns = _port_columns(groups)
+    columns = _port_columns(log.groups)
     fits = columns.pop("fits")
     numbers, dump, dom, section, inside = (
         values[right] for values in (log.ports, dump, dom, section, inside)
@@ -284,28 +297,34 @@ def _texts(column: Any) -> Array:
 
 def _third_field(field: Any) -> tuple[dict[str, Array], Array]:
     """Return what stands after pending and mask as columns, and whether it can be read."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     # A lone digit is a selector's bit; a link is padded with spaces.
     one, zero = (pc.equal(field, text).to_numpy(zero_copy_only=False) for text in (b"/1", b"/0"))
-    groups = pc.extract_regex(field, _lines.FIFO_FIELD)
-    fifo = groups.is_valid().to_numpy(zero_copy_only=False) & ~one & ~zero
+    other = is_there(field) & ~one & ~zero
+    groups = pc.extract_regex(field.filter(pa.array(other)), _lines.FIFO_FIELD)
+    fifo = other.copy()
+    fifo[other] = groups.is_valid().to_numpy(zero_copy_only=False)
     names = [each.name for each in groups.type]
-    none, busy, link = (
-        pc.fill_null(pc.struct_field(groups, [names.index(name)]), b"")
-        for name in ("none", "busy", "link")
-    )
-    linked = is_there(link)
+
+    def group(name: str, value: Callable[[Any], Array]) -> Array:
+        part = pc.struct_field(groups.drop_null(), [names.index(name)])
+        whole = np.zeros(len(fifo), np.int64)
+        whole[fifo] = value(part)
+        return whole
+
+    linked = group("link", is_there)
 
     def under_fifo(values: Array) -> Array:
         return np.where(fifo, values, NOT_SAID)
 
     columns = {
         "selector": np.where(one | zero, one, NOT_SAID),
-        "word": under_fifo(~is_there(none)),
-        "busy": under_fifo(is_there(busy)),
+        "word": under_fifo(1 - group("none", is_there)),
+        "busy": under_fifo(group("busy", is_there)),
         "linked": under_fifo(linked),
-        "link": np.where(fifo & linked, numbers_of(link, 0), 0),
+        "link": group("link", lambda part: numbers_of(part, 0)),
     }
     fits = one | zero | (fifo & (columns["link"] < abi.MAX_PORT_FIFO)) | ~is_there(field)
     return columns, fits
@@ -347,10 +366,9 @@ def _in_order(log: Log, columns: dict[str, Array], section: Array, dump: Array) 
     return result
 
 
-def listings(data: bytes, source: str, dom: int) -> list[Snapshot]:
+def listings(lines: Lines, source: str, dom: int) -> list[Snapshot]:
     """Return what lsevtchn printed, in order: a list ends where port numbers fall."""
-    lines = Lines(data)
-    numbers = lines.like(_lines.LIKE_LISTED)
+    numbers = lines.like(_lines.LIKE_LISTED, lines.having(b": VCPU"))
     right, groups = lines.fields(numbers, _lines.LISTED)
     broken = numbers[~right]
     if not right.any():

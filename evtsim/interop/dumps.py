@@ -17,6 +17,7 @@ from evtsim._files import written_whole
 from evtsim.abi import PortState
 from evtsim.errors import EvtsimError, shown
 from evtsim.interop import _reading
+from evtsim.interop._lines import Lines
 from evtsim.interop.snapshots import Snapshot, rows_of
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def read(log: str | bytes | os.PathLike[str], *, dom: int = 0) -> list[Snapshot]
     if not isinstance(dom, int) or not 0 <= dom < 1 << 16:
         raise EvtsimError(f"dom is {shown(dom)} (expected 0 to 65,535)")
     source, data = _load(log)
-    made = [*_reading.debug_key(data, source), *_reading.listings(data, source, dom)]
+    lines = Lines(data)
+    made = [*_reading.debug_key(lines, source), *_reading.listings(lines, source, dom)]
     snapshots = sorted(made, key=lambda snapshot: snapshot.line)
     if not snapshots:
         raise EvtsimError(
