@@ -35,7 +35,9 @@ def inspect(
     ],
     dom: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, max=65535, help="Tell of this domain only; lsevtchn's."),
+        typer.Option(
+            metavar="N", min=0, max=65535, help="Tell of this domain only; whose lsevtchn's is."
+        ),
     ] = None,
     page: Annotated[
         str | None, typer.Option("--html", metavar="FILE", help="Write a page with it all.")

@@ -49,7 +49,7 @@ def host_of(
         raise HostError(f"snapshot is {shown(snapshot)} (expected one of dumps.read)")
     fifo = bool((snapshot.domains["abi"] == "fifo").any())
     if profile is None:
-        profile = "xen-4.0" if snapshot.form == "e-2010" else "xen-4.23"
+        profile = "xen-4.0" if snapshot.form == "e-2010" and not fifo else "xen-4.23"
     if fifo and profile in abi.PROFILES and not abi.PROFILES[profile].fifo:
         raise HostError(f"profile {profile} lacks the FIFO ABI of the dump (expected xen-4.23)")
     dom = snapshot.domains["dom"].to_numpy(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from evtsim.interop import dumps
 from evtsim.interop.snapshots import Snapshot
 from tests.compare import host_of, trace_of
 from tests.strategies import runs
-from tests.unit.interop.test_dumps import POSTED, assert_same
+from tests.unit.interop.test_dumps import POSTED, assert_same, noisy_logs
 
 TOLD = ["dom", "port", "state", "notify_vcpu", "xen", "remote_dom", "remote_port", "irq"]
 
@@ -38,6 +39,65 @@ def checked(sim: evtsim.Simulator, folder: Path) -> None:
     """Let the checks of checkpoints look at every index of a state."""
     sim.save(folder / "state")
     evtsim.Simulator.load(folder / "state")
+
+
+def assert_sound(state) -> None:
+    """Check what tests/reference/invariants.py says of states, on the tables."""
+    tables, ports = state.tables, state.ports()
+    index = state.pool_index(ports["dom"].to_numpy(), ports["port"].to_numpy())
+    entries = tables.ports[index]
+    place = dict(zip(zip(ports["dom"], ports["port"], strict=True), index, strict=True))
+    for (dom, port), at in place.items():
+        entry = tables.ports[at]
+        assert (entry["state"] == PortState.RESERVED) == (port == 0)
+        if entry["state"] == PortState.INTERDOMAIN:
+            peer = tables.ports[entry["peer"]]
+            assert place[entry["remote_dom"], entry["remote_port"]] == entry["peer"] != at
+            assert (peer["remote_dom"], peer["remote_port"], peer["peer"]) == (dom, port, at)
+            assert entry["peer_vcpu"] == peer["notify_vcpu"]
+            assert (entry["xen"] & 2 != 0) == (peer["xen"] & 1 != 0)
+            assert entry["xen"] != 3
+        if entry["state"] <= PortState.RESERVED:
+            assert not any(entry[name] for name in entry.dtype.names if name != "state")
+    for frame, kind in ((state.virqs(), PortState.VIRQ), (state.pirqs(), PortState.PIRQ)):
+        bound = ports[ports["state"] == kind]
+        assert sorted(zip(frame["dom"], frame["port"], frame["irq"], strict=True)) == sorted(
+            zip(bound["dom"], bound["port"], bound["irq"], strict=True)
+        )
+    assert (entries["notify_vcpu"] < tables.domains["nr_vcpus"][ports["dom"]]).all()
+    vcpus = state.vcpus()
+    assert (vcpus["blocked"] == (vcpus["poll_port"] != 0)).all()
+    assert (vcpus["upcall_pending"] == 1)[vcpus["pending_sel"] != 0].all()
+    if state.tables.modern is None:
+        return
+    words = {(w.dom, w.port): int(w.word) for w in state.event_words().itertuples()}
+    linked = {key for key, word in words.items() if word & 1 << 29}
+    for queue in state.fifo_queues().itertuples():
+        assert queue.ready
+        port = queue.head
+        while port:
+            linked.remove((queue.dom, port))
+            fifo = tables.port_fifo[place[queue.dom, port]]
+            assert (fifo["last_vcpu"], fifo["last_priority"]) == (queue.vcpu, queue.priority)
+            last, port = port, words[queue.dom, port] & ((1 << 17) - 1)
+        assert last == queue.tail
+    assert not linked
+
+
+@settings(max_examples=80)
+@given(log=noisy_logs())
+def test_dumps_that_contradict_themselves_give_sound_states(log, tmp_path_factory):
+    try:
+        snapshots = dumps.read(log)
+    except evtsim.EvtsimError:
+        return
+    folder = tmp_path_factory.mktemp("checkpoint")
+    for snapshot in snapshots:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sim = evtsim.Simulator.from_dump(snapshot)
+        assert_sound(sim.state)
+        checked(sim, folder)
 
 
 def in_use(state):
@@ -65,6 +125,7 @@ def test_a_state_comes_back_from_its_dump(run, tmp_path_factory):
             getattr(again.state, frame)(), getattr(sim.state, frame)(), check_dtype=False
         )
     checked(again, tmp_path_factory.mktemp("checkpoint"))
+    assert_sound(again.state)
 
 
 @settings(max_examples=40)
@@ -76,6 +137,7 @@ def test_what_is_inferred_can_be_simulated(run, tmp_path_factory):
         return
     again = evtsim.Simulator.from_dump(said, stats="port")
     checked(again, tmp_path_factory.mktemp("checkpoint"))
+    assert_sound(again.state)
     before = again.run()
     assert before.ports["outstanding"].sum() == (said.ports["pending"] == 1).sum()
     for dom, vcpu in again.state.vcpus()[["dom", "vcpu"]].itertuples(index=False):
@@ -197,6 +259,7 @@ def test_contradictions_are_settled_and_told(ports, told, states, tmp_path):
     else:
         sim = evtsim.Simulator.from_dump(snapshot)
     checked(sim, tmp_path)
+    assert_sound(sim.state)
     left = sim.state.ports().query("dom == 1 and state > 1")
     assert dict(zip(left["port"], left["state"], strict=True)) == states
 
