@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import evtsim
@@ -259,7 +259,6 @@ def test_a_dump_is_written_to_a_file_that_is_not_there_yet(tmp_path: Path):
         dumps.write(snapshot, tmp_path / "out", overwrite=False)
 
 
-@settings(max_examples=30)
 @given(runs(60, ("xen-4.0", "xen-4.23")))
 def test_every_state_is_read_back_from_its_dump(run):
     configs, records, _, reference = run
@@ -304,7 +303,6 @@ def noisy_logs(draw: st.DrawFn) -> bytes:
     return b"".join(lines)
 
 
-@settings(max_examples=150)
 @given(noisy_logs())
 def test_noise_is_survived(log):
     try:

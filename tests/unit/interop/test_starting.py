@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import evtsim
 from evtsim.abi import PortState
@@ -84,7 +84,6 @@ def assert_sound(state) -> None:
     assert not linked
 
 
-@settings(max_examples=80)
 @given(log=noisy_logs())
 def test_dumps_that_contradict_themselves_give_sound_states(log, tmp_path_factory):
     try:
@@ -105,7 +104,6 @@ def in_use(state):
     return ports[ports["state"] > PortState.RESERVED][TOLD].reset_index(drop=True)
 
 
-@settings(max_examples=60)
 @given(run=runs(60, ("xen-4.0", "xen-4.23")))
 def test_a_state_comes_back_from_its_dump(run, tmp_path_factory):
     reference = run[3]
@@ -128,7 +126,6 @@ def test_a_state_comes_back_from_its_dump(run, tmp_path_factory):
     assert_sound(again.state)
 
 
-@settings(max_examples=40)
 @given(run=runs(60, ("xen-4.0", "xen-4.23")))
 def test_what_is_inferred_can_be_simulated(run, tmp_path_factory):
     sim = simulate(run, run[3].profile.name)
