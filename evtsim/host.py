@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from evtsim.interop.snapshots import Snapshot
     from evtsim.trace import Trace
 
 
@@ -182,6 +183,44 @@ class Host:
         if len(trace) == 0:
             raise HostError("a trace without records does not tell its host")
         return cls(profile, infer_domains(trace))
+
+    @classmethod
+    def from_dump(
+        cls,
+        snapshot: Snapshot,
+        *,
+        profile: str | None = None,
+        vcpus: int | Mapping[int, int] | None = None,
+        word_bits: int | Mapping[int, int] | None = None,
+        privileged: Collection[int] = (0,),
+    ) -> Host:
+        """Return the host that a dump was taken of, as far as it tells.
+
+        Domains are those of the dump, by their numbers; numbers between them are not alive.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            One of :func:`evtsim.interop.dumps.read`.
+        profile : str, optional
+            ``"xen-4.0"`` for a dump of 2010's form, else ``"xen-4.23"``, if not given.
+        vcpus : int or mapping of domain to int, optional
+            As many as the dump has ports on or polls of, if not given.
+        word_bits : int or mapping of domain to int, optional
+            64 if not given.
+        privileged : collection of int
+            Domains; dom0 if not given.
+
+        Raises
+        ------
+        HostError
+            What is given does not fit the dump.
+        """
+        from evtsim.interop.starting import host_of
+
+        return host_of(
+            snapshot, profile=profile, vcpus=vcpus, word_bits=word_bits, privileged=privileged
+        )
 
     def port_limits(self, *, fifo: bool = False) -> npt.NDArray[np.int64]:
         """Return how many ports each domain may have, port 0 included: int64, one a domain.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from evtsim.errors import EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.kernels.replay import advance, replay
+from evtsim.kernels.resume import resume
 from evtsim.kernels.watch import UNSEEN, replay_watching
 from evtsim.outcomes import FIELDS, Outcomes
 from evtsim.state import State
@@ -34,6 +36,7 @@ from evtsim.trace import Trace, TraceBuilder
 from evtsim.trace.chunk import CHUNK_RECORDS
 
 if TYPE_CHECKING:
+    from evtsim.interop.snapshots import Snapshot
     from evtsim.run import Run
 
 Progress = Callable[[int, int], None]
@@ -406,6 +409,55 @@ class Simulator:
         kept = state.deliveries_kept or None
         sim = cls(state.host, state.guest, LEVELS[state.level], deliveries=kept)
         sim.state = state
+        return sim
+
+    @classmethod
+    def from_dump(
+        cls,
+        snapshot: Snapshot,
+        host: Host | None = None,
+        guest: Guest | None = None,
+        stats: str | None = None,
+        *,
+        ts: int = 0,
+        deliveries: int | None = None,
+    ) -> Simulator:
+        """Begin with the state that a dump tells: see docs/dumps.md for what it does not say.
+
+        Vcpus that the dump shows as told have their upcall before them: a guest runs its
+        handlers, and without one the trace's upcalls take what is pending. Where the dump
+        contradicts itself, a warning says what was made of it.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            One of :func:`evtsim.interop.dumps.read`.
+        host : Host, optional
+            :meth:`Host.from_dump`'s, if not given. Alive are the domains of the dump.
+        guest, stats, deliveries
+            As for :class:`Simulator`.
+        ts : int
+            ns; when the dump was taken. Pending bits count as set then, by one notification.
+
+        Raises
+        ------
+        HostError
+            The host lacks domains, vcpus or the ABI of the dump.
+        """
+        from evtsim.interop.starting import host_of, state_of
+
+        if isinstance(ts, bool) or not isinstance(ts, (int, np.integer)) or not 0 <= ts < NEVER:
+            raise EvtsimError(f"ts is {shown(ts)} (expected 0 to {NEVER - 1})")
+        sim = cls(host_of(snapshot) if host is None else host, guest, stats, deliveries=deliveries)
+        level, kept = sim.state.level, sim.state.deliveries_kept
+        sim.state, notes = state_of(snapshot, sim.host, level, guest, kept, int(ts))
+        if guest is not None:
+            with announced() as announcer:
+                resume(sim.state.tables, np.uint64(ts))
+            sim.compile_seconds += announcer.seconds
+        if notes:
+            more = f"; and {len(notes) - 3:,} more" if len(notes) > 3 else ""
+            warnings.warn("; ".join(notes[:3]) + more, stacklevel=2)
         return sim
 
     def __repr__(self) -> str:

@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from evtsim import __version__
-from evtsim.cli import caches, exporting, history, hosts, observing, replays, reports, traces
+from evtsim.cli import (
+    caches,
+    dumps,
+    exporting,
+    history,
+    hosts,
+    observing,
+    replays,
+    reports,
+    traces,
+)
 
 app = typer.Typer(
     name="evtsim",
@@ -39,7 +49,7 @@ def options(
 
 for command in (
     *(reports.demo, *replays.COMMANDS, reports.report, *history.COMMANDS),
-    *(*traces.COMMANDS, *exporting.COMMANDS, *observing.COMMANDS),
+    *(*traces.COMMANDS, dumps.inspect, *exporting.COMMANDS, *observing.COMMANDS),
 ):
     app.command()(command)
 app.add_typer(hosts.app, name="host")

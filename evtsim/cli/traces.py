@@ -91,6 +91,14 @@ def generate(
         str | None,
         typer.Option("--host", metavar="FILE", help="A host file, to run on that host."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="A checkpoint: load on the channels that it has, for 'replay --from'.",
+        ),
+    ] = None,
     parameter: Annotated[
         list[str] | None,
         typer.Option("--parameter", "-p", metavar="NAME=VALUE", help="A parameter; repeatable."),
@@ -105,7 +113,11 @@ def generate(
         raise typer.BadParameter(f"{words[2]!r} (expected [WORKLOAD] FILE)")
     *names, output = words
     name = names[0] if names else "mixed"
-    values = parse_parameters(registry.parameters(name), parameter or [])
+    values: dict[str, Any] = dict(parse_parameters(registry.parameters(name), parameter or []))
+    if start is not None:
+        from evtsim.checkpoint import load
+
+        values["start"] = load(start)
     with progress("generating") as shown:
         registry.write(
             output,

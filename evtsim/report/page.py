@@ -37,6 +37,22 @@ def html(run: Run, title: str | None = None) -> str:
     str
         The same for the same run: nothing in it depends on the clock or the machine.
     """
+    answers, source = Answers(run), run.source
+    return rendered(
+        title=title or _title(source),
+        version=__version__,
+        note="Moments are told from the first record on.",
+        provenance=_provenance(run, source),
+        numbers=_numbers(answers),
+        findings=findings(answers),
+        figures=figures(answers),
+        tables=tables(answers),
+        missing=_missing(answers),
+    )
+
+
+def rendered(**parts: Any) -> str:
+    """Return the template filled in."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -46,17 +62,7 @@ def html(run: Run, title: str | None = None) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    answers, source = Answers(run), run.source
-    return environment.get_template(TEMPLATE).render(
-        title=title or _title(source),
-        version=__version__,
-        provenance=_provenance(run, source),
-        numbers=_numbers(answers),
-        findings=findings(answers),
-        figures=figures(answers),
-        tables=tables(answers),
-        missing=_missing(answers),
-    )
+    return environment.get_template(TEMPLATE).render(**parts)
 
 
 def write(

@@ -7,7 +7,7 @@ chunks it is made in, and in every version that has the same number of the gener
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
@@ -22,6 +22,9 @@ from evtsim.workloads.mixed import MIXED
 from evtsim.workloads.parameters import Parameter
 from evtsim.workloads.stream import Progress, Stream, Workload
 from evtsim.workloads.traffic import IO, IPI, PIRQ, TIMER
+
+if TYPE_CHECKING:
+    from evtsim.state import State
 
 REGISTRY: dict[str, Workload] = {
     workload.name: workload
@@ -62,7 +65,13 @@ def parameters(name: str) -> dict[str, Any]:
     return {parameter.name: parameter.default for parameter in workload(name).parameters}
 
 
-def stream(name: str = "mixed", *, host: Host | None = None, **parameters: Any) -> Stream:
+def stream(
+    name: str = "mixed",
+    *,
+    host: Host | None = None,
+    start: State | None = None,
+    **parameters: Any,
+) -> Stream:
     """Make ready to generate a trace of any length, chunk by chunk.
 
     Parameters
@@ -72,6 +81,9 @@ def stream(name: str = "mixed", *, host: Host | None = None, **parameters: Any) 
     host : Host, optional
         The host to run on, in place of one made of ``domains`` and ``vcpus``; dom0 starts the
         domains that are not alive.
+    start : State, optional
+        A simulator's state, a dump's for one: the load comes on the channels that it has, from
+        its last ts on, and nothing is bound. For channels, io, ipi, storm and timer.
     **parameters
         The workload's own; see :func:`parameters` and docs/workloads.md. Numbers may be texts,
         as on the command line: ``records="10M"``, ``duration_ns="2s"``.
@@ -81,13 +93,14 @@ def stream(name: str = "mixed", *, host: Host | None = None, **parameters: Any) 
     EvtsimError
         There is no such workload or parameter, or a value is out of range.
     """
-    return workload(name).stream(parameters, host)
+    return workload(name).stream(parameters, host, start)
 
 
 def generate(
     name: str = "mixed",
     *,
     host: Host | None = None,
+    start: State | None = None,
     progress: Progress | None = None,
     **parameters: Any,
 ) -> Trace:
@@ -96,7 +109,7 @@ def generate(
     Parameters are those of :func:`stream`, and ``progress``, which is called with the records
     done and, where that is known, all of them.
     """
-    made = stream(name, host=host, **parameters)
+    made = stream(name, host=host, start=start, **parameters)
     chunks = [Chunk.of(columns) for columns in made.chunks(progress=progress)]
     return Trace(chunks, made.host, made.meta)
 
@@ -106,6 +119,7 @@ def write(
     name: str = "mixed",
     *,
     host: Host | None = None,
+    start: State | None = None,
     progress: Progress | None = None,
     overwrite: bool = True,
     **parameters: Any,
@@ -118,12 +132,12 @@ def write(
         Its suffix chooses the format; ``-`` is CSV on stdout.
     overwrite : bool
         Whether a file that is there already may be replaced.
-    name, host, progress, **parameters
+    name, host, start, progress, **parameters
         As for :func:`generate`.
     """
     from evtsim.trace import files
 
-    made = stream(name, host=host, **parameters)
+    made = stream(name, host=host, start=start, **parameters)
     with files.writer(path, made.host, made.meta, overwrite=overwrite) as write_chunk:
         for columns in made.chunks(progress=progress):
             write_chunk(columns, None)

@@ -18,6 +18,7 @@ from evtsim.workloads.parameters import Parameter, read_all
 
 if TYPE_CHECKING:
     from evtsim.dtypes import Array
+    from evtsim.state import State
 
 Progress = Callable[[int, int | None], None]
 """Is told the records that are done, and how many there will be if that is known."""
@@ -57,14 +58,18 @@ class Workload:
     parameters: tuple[Parameter, ...]
     build: Callable[[dict[str, Any], Host | None], Model]
 
-    def stream(self, given: dict[str, Any], host: Host | None = None) -> Stream:
+    def stream(
+        self, given: dict[str, Any], host: Host | None = None, start: State | None = None
+    ) -> Stream:
         """Check parameters and return the stream of records.
 
         Raises
         ------
         EvtsimError
-            A parameter does not fit, or says what the host says already.
+            A parameter does not fit, or says what the host, or the state, says already.
         """
+        if start is not None:
+            return self._continue(given, host, start)
         if host is not None:
             if not isinstance(host, Host):
                 raise EvtsimError(f"host is {host!r} (expected an evtsim.Host)")
@@ -81,13 +86,39 @@ class Workload:
             for name, value in values.items()
             if value is not None and (host is None or name not in OF_THE_HOST)
         }
-        meta = {
+        return Stream(model, self._meta(told), values)
+
+    def _continue(self, given: dict[str, Any], host: Host | None, start: State) -> Stream:
+        """Return the stream of records on the channels of a state."""
+        from evtsim.state import State
+        from evtsim.workloads.existing import COMMON, USED, Existing
+
+        if host is not None:
+            raise EvtsimError("host= and start= exclude each other")
+        if not isinstance(start, State):
+            raise EvtsimError(f"start is {start!r} (expected a simulator's state)")
+        if self.name not in USED:
+            raise EvtsimError(f"{self.name} begins with no state (expected {', '.join(USED)})")
+        names = (*COMMON, *USED[self.name])
+        declared = [parameter for parameter in self.parameters if parameter.name in names]
+        last = int(start.tables.host["last_ts"][0])
+        values = read_all(f"{self.name} on a state", declared, {"start_ns": last, **given})
+        if values["duration_ns"] is not None and given.get("records") is None:
+            values["records"] = None
+        if values["start_ns"] < last:
+            raise EvtsimError(f"start_ns is {values['start_ns']} (expected at least {last})")
+        told = {name: value for name, value in values.items() if value is not None}
+        meta = {**self._meta(told), "on": "channels of a state"}
+        return Stream(Existing(self.name, start, values), meta, values)
+
+    def _meta(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Return the provenance of a trace."""
+        return {
             "made_by": "evtsim.workloads.generate",
             "workload": self.name,
             "generator": 1,
             "parameters": told,
         }
-        return Stream(model, meta, values)
 
 
 class Stream:

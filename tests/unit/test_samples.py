@@ -37,6 +37,11 @@ def test_generated_sample(name):
     assert f"\n{make.command(name)}\n" in readme
 
 
+def test_the_sample_log_is_what_a_simulated_host_prints():
+    assert samples.path(make.DUMPS).read_text() == make.dump_log()
+    assert f"`{make.DUMPS}`" in (TRACES / "README.md").read_text()
+
+
 def test_samples_stay_small():
     assert sum(path.stat().st_size for path in TRACES.iterdir() if path.is_file()) < 5_000_000
 
