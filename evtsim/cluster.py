@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import functools
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,68 +25,75 @@ CONNECT_SECONDS = 10
 LOST = "its worker was lost, again and again (out of memory?)"
 
 
+def cores() -> int:
+    """Return how many cores this process may use; an EvtsimError if Dask is not installed."""
+    try:
+        import distributed  # noqa: F401
+        from dask.system import CPU_COUNT
+    except ModuleNotFoundError:
+        raise EvtsimError("Dask is not installed (pip install 'evtsim[fleet]' brings it)") from None
+    return int(CPU_COUNT)
+
+
 @contextlib.contextmanager
 def connected(
-    client: Client | None = None,
-    *,
-    scheduler: str | None = None,
-    workers: int | None = None,
-    most: int | None = None,
+    client: Client | str | int | None = None, most: int | None = None
 ) -> Iterator[Client]:
     """Give a client: the one given, one of a scheduler that runs, or one of a cluster made here.
 
     Parameters
     ----------
-    client : distributed.Client, optional
-        Given back as it is, and not closed.
-    scheduler : str, optional
-        Address of a scheduler, ``tcp://host:8786``.
-    workers : int, optional
-        Processes of the cluster made here, one thread each; as many as there are cores if not
-        given.
+    client : distributed.Client, str or int, optional
+        A client, which is given back and not closed; the address of a scheduler,
+        ``"tcp://host:8786"``; or the number of processes, one thread each, of a cluster made
+        here: as many as there are cores if it is not given.
     most : int, optional
         How many workers there is work for.
 
     Raises
     ------
     EvtsimError
-        Dask is not installed, the scheduler does not answer, or `workers` makes no sense.
+        Dask is not installed, the scheduler does not answer, or `client` makes no sense.
     """
-    try:
-        from dask.system import CPU_COUNT
-        from distributed import Client, LocalCluster
-    except ModuleNotFoundError:
-        raise EvtsimError("Dask is not installed (pip install 'evtsim[fleet]' brings it)") from None
-    if workers is not None and (scheduler is not None or client is not None):
-        raise EvtsimError("workers are of a cluster made here, and there is one already")
-    if workers is not None and workers < 1:
-        raise EvtsimError(f"workers is {shown(workers)} (expected at least 1)")
-    if client is not None:
-        if not isinstance(client, Client):
-            raise EvtsimError(f"client is {shown(client)} (expected a distributed.Client)")
+    available = cores()
+    from distributed import Client, LocalCluster
+
+    workers = available if client is None else client
+    if isinstance(client, Client):
         yield client
-        return
-    if scheduler is not None:
-        try:
-            made = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TimeoutError):
-            raise EvtsimError(f"{scheduler}: no Dask scheduler answers there") from None
-        with made:
+    elif isinstance(client, str):
+        with _client_of(client) as made:
             yield made
-        return
-    # A host takes the memory that it takes: without a limit a worker is neither paused nor killed.
-    with (
-        LocalCluster(
-            n_workers=max(1, min(workers or CPU_COUNT, most or CPU_COUNT)),
-            threads_per_worker=1,
-            processes=True,
-            dashboard_address=None,
-            memory_limit=0,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as made,
-    ):
-        yield made
+    elif isinstance(workers, int) and workers >= 1:
+        # A host takes the memory that it takes: without a limit no worker is paused or killed.
+        with (
+            LocalCluster(
+                n_workers=min(workers, most or workers),
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            ) as cluster,
+            Client(cluster, set_as_default=False) as made,
+        ):
+            yield made
+    else:
+        expected = "a distributed.Client, an address, or a number of workers"
+        raise EvtsimError(f"client is {shown(client)} (expected {expected})")
+
+
+def _client_of(address: str) -> Client:
+    """Connect to a scheduler that runs."""
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError):
+        raise EvtsimError(f"{address}: no Dask scheduler answers there") from None
+    if not client.scheduler_info()["workers"]:
+        print(f"evtsim: {address} has no workers yet: waiting for some", file=sys.stderr)
+    return client
 
 
 def each(

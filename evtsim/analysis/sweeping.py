@@ -34,7 +34,7 @@ def sweep(
     grid: Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]],
     guest: Guest | None = None,
     progress: Shown = None,
-    client: Client | None = None,
+    client: Client | str | int | None = None,
     host: Host | None = None,
 ) -> pd.DataFrame:
     """Replay a trace with every combination of a guest's parameters.
@@ -54,8 +54,9 @@ def sweep(
         What the other fields are.
     progress : callable or True, optional
         Called as ``progress(done, total)`` after every setting; True shows a bar.
-    client : distributed.Client, optional
-        Replays on a Dask cluster, a setting at a time on every worker. The frame is the same.
+    client : distributed.Client, str or int, optional
+        Replays on a Dask cluster, a setting at a time on every worker: a client's, that of a
+        scheduler's address, or one made here of so many processes. The frame is the same.
     host : Host, optional
         Overrides the trace's own.
 
@@ -119,7 +120,7 @@ def _replays(
     trace: Trace | str | os.PathLike[str],
     host: Host | None,
     guests: Sequence[Guest],
-    client: Client | None,
+    client: Client | str | int | None,
 ) -> Iterator[tuple[int, Any]]:
     """Yield what was measured with each guest, by its number: here, or on a cluster as it comes."""
     if client is None:
@@ -127,8 +128,15 @@ def _replays(
         return ((number, _replay(loaded, host, each)) for number, each in enumerate(guests))
     if isinstance(trace, Trace):
         raise EvtsimError(f"trace is {shown(trace)} (expected a path, which workers can open)")
-    path = str(Path(trace).absolute())
-    return cluster.each(client, functools.partial(_replay_file, path, host), guests, RETRIES)
+    return _on_cluster(str(Path(trace).absolute()), host, guests, client)
+
+
+def _on_cluster(
+    path: str, host: Host | None, guests: Sequence[Guest], client: Client | str | int
+) -> Iterator[tuple[int, Any]]:
+    work = functools.partial(_replay_file, path, host)
+    with cluster.connected(client, most=len(guests)) as connected:
+        yield from cluster.each(connected, work, guests, RETRIES)
 
 
 def _replay(trace: Trace, host: Host | None, guest: Guest) -> dict[str, Any]:

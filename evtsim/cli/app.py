@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from evtsim import __version__
-from evtsim.cli import caches, hosts, replays, reports, traces
+from evtsim.cli import caches, fleet, hosts, replays, reports, sweeps, traces
 
 app = typer.Typer(
     name="evtsim",
@@ -37,7 +37,13 @@ def options(
     """Replay traces of Xen event-channel hypercalls, exactly as Xen would answer."""
 
 
-for command in (reports.demo, *replays.COMMANDS, reports.report, *traces.COMMANDS):
+OF_MANY = (fleet.fleet, sweeps.sweep)
+
+for command in (
+    *(reports.demo, *replays.COMMANDS, reports.report),
+    *OF_MANY,
+    *traces.COMMANDS,
+):
     app.command()(command)
 app.add_typer(hosts.app, name="host")
 app.add_typer(caches.app, name="cache")

@@ -35,7 +35,7 @@ def replay(
     specs: Specs,
     guest: Guest | None = None,
     stats: str | None = "domain",
-    client: Client | None = None,
+    client: Client | str | int | None = None,
     save: str | os.PathLike[str] | None = None,
     retries: int = 2,
     progress: Shown = None,
@@ -55,9 +55,9 @@ def replay(
         Handles all events on all hosts.
     stats : {"domain", "port", None}
         What to count. Frames of level "port" are kept with `save` only.
-    client : distributed.Client, optional
-        Of the cluster to use. If there is none, one is made of this machine's cores and closed
-        again.
+    client : distributed.Client, str or int, optional
+        Of the cluster to use; or its scheduler's address. Else a cluster is made here, of so many
+        processes (as there are cores), and closed again.
     save : path-like, optional
         A folder for every host's run. It must be one that the workers see. Started again with the
         same folder, hosts that are there already are not replayed again, unless their trace has

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evtsim import abi, statistics
+from evtsim import statistics
 from evtsim.analysis._common import share
 from evtsim.analysis.sweeping import MEASURED
 from evtsim.dtypes import LATENCY_BINS, LATENCY_KINDS, LATENCY_TYPES, TALLY_ERRNOS, TALLY_OPS
@@ -263,12 +263,3 @@ def _sum_up(into: dict[str, int], numbers: dict[str, int], *, largest: str) -> N
             into[name] = max(into.get(name, 0), value)
         else:
             into[name] = into.get(name, 0) + value
-
-
-def operation_rows(fleet: Fleet) -> list[dict[str, Any]]:
-    """Return the fleet's operations as the command line prints them, the commonest first."""
-    frame = fleet.operations.sort_values("records", ascending=False, kind="stable")
-    return [
-        {"operation": abi.op_name(op), "errno": abi.errno_name(rc) or "-", "records": records}
-        for op, rc, records in frame[["op", "rc", "records"]].itertuples(index=False)
-    ]
