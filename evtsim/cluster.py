@@ -86,8 +86,10 @@ def connected(
 def _client_of(address: str) -> Client:
     """Connect to a scheduler that runs."""
     from distributed import Client
+    from distributed.comm.addressing import parse_address, parse_host_port
 
     try:
+        parse_host_port(parse_address(address)[1])  # what has no port is tried for long
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, TimeoutError):
         raise EvtsimError(f"{address}: no Dask scheduler answers there") from None

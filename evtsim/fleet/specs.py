@@ -96,7 +96,7 @@ def named(specs: Specs) -> dict[str, Spec]:
         hosts = {name: _spec(given) for name, given in specs.items()}
     else:
         given = specs if isinstance(specs, Iterable) and not isinstance(specs, str) else [specs]
-        found = list(dict.fromkeys(each for one in given for each in _matching(one)))
+        found = list({_spec(each): each for one in given for each in _matching(one)}.values())
         for name_of in (_stem, os.path.basename, str):
             names = [name_of(one) if isinstance(one, str) else _label(one) for one in found]
             if len(set(names)) == len(names):
@@ -124,7 +124,7 @@ def _matching(given: Any) -> list[str | Synthetic]:
 
 
 def _spec(given: Any) -> Spec:
-    return given if isinstance(given, Synthetic) else str(Path(_path(given)).absolute())
+    return given if isinstance(given, Synthetic) else os.path.abspath(_path(given))  # noqa: PTH100
 
 
 def _path(given: Any) -> str:
