@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import functools
 import logging
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from evtsim import __version__
 from evtsim.errors import EvtsimError, shown
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
 CONNECT_SECONDS = 10
 
@@ -56,25 +57,17 @@ def connected(
         Dask is not installed, the scheduler does not answer, or `client` makes no sense.
     """
     available = cores()
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     workers = available if client is None else client
     if isinstance(client, Client):
         yield client
     elif isinstance(client, str):
-        with _client_of(client) as made:
+        with _connect(client) as made:
             yield made
     elif isinstance(workers, int) and workers >= 1:
-        # A host takes the memory that it takes: without a limit no worker is paused or killed.
         with (
-            LocalCluster(
-                n_workers=min(workers, most or workers),
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
+            _local(min(workers, most or workers)) as cluster,
             Client(cluster, set_as_default=False) as made,
         ):
             yield made
@@ -83,7 +76,30 @@ def connected(
         raise EvtsimError(f"client is {shown(client)} (expected {expected})")
 
 
-def _client_of(address: str) -> Client:
+def _local(workers: int) -> LocalCluster:
+    """Make a cluster of this machine's cores."""
+    from multiprocessing import resource_tracker
+
+    from distributed import LocalCluster
+
+    # Ctrl-C reaches all processes of a terminal. Workers inherit that they do not hear it: their
+    # client does, and closes them. The tracker, once it runs, leaves the mask alone.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+            memory_limit=0,  # a host takes what it takes: no worker is paused or killed for that
+            silence_logs=logging.CRITICAL,
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _connect(address: str) -> Client:
     """Connect to a scheduler that runs."""
     from distributed import Client
     from distributed.comm.addressing import parse_address, parse_host_port

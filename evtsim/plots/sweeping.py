@@ -63,7 +63,7 @@ def sweep(
     for name, value, known in (("x", x, grid), ("y", y, [str(name) for name in frame])):
         if value not in known:
             raise EvtsimError(f"{name} is {shown(value)} (expected one of: {', '.join(known)})")
-    others = [name for name in grid if name != x and frame[name].nunique() > 1]
+    others = [name for name in grid if name != x and len(frame[name].unique()) > 1]
     lines = list(frame.groupby(others, sort=False)) if others else [((), frame)]
     if len(lines) > MOST_LINES:
         raise EvtsimError(f"{len(lines)} lines are too many (expected at most {MOST_LINES})")
@@ -85,8 +85,8 @@ def sweep(
         ax.set_xscale("log")
         plain_numbers(ax.xaxis)
     elif frame[x].dtype.kind not in "iuf":
-        for label in ax.get_xticklabels():  # words are long
-            label.set(rotation=20, ha="right", rotation_mode="anchor")
+        for word in ax.get_xticklabels():  # words are long
+            word.set(rotation=20, ha="right", rotation_mode="anchor")
     ax.set_ylim(bottom=0)
     plain_numbers(ax.yaxis)
     add_grid(ax)
