@@ -92,6 +92,7 @@ def _local(workers: int) -> LocalCluster:
             threads_per_worker=1,
             processes=True,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # None warns if 8787 is in use
             memory_limit=0,  # a host takes what it takes: no worker is paused or killed for that
             silence_logs=logging.CRITICAL,
         )

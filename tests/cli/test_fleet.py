@@ -32,7 +32,7 @@ def test_a_fleet_is_summed_up(folder, scheduler, tmp_path):
     assert done.stderr == ""
     assert "hosts          5 replayed\n" in done.stdout
     assert "records        28,000 in " in done.stdout
-    for words in ("h0", "ipi-4", "interdomain", "latency p99", "raise_virq"):
+    for words in ("h0", "ipi-4", "interdomain", "latency p99", "bind_ipi"):
         assert words in done.stdout
     assert pd.read_csv(table)["host"].tolist() == ["h0", "h1", "h2", "ipi-3", "ipi-4"]
     shown = evtsim_command("show", str(tmp_path / "kept" / "host=h1"), "vcpus", "--json")
