@@ -47,7 +47,7 @@ def test_every_public_name_is_there():
         evtsim.nothing
 
 
-@pytest.mark.parametrize("name", ["evtsim.trace.builder", "evtsim.simulator"])
+@pytest.mark.parametrize("name", ["evtsim.trace.builder", "evtsim.simulator", "evtsim.fleet.specs"])
 def test_examples_in_docstrings(name):
     module = importlib.import_module(name)
     result = doctest.testmod(module)
