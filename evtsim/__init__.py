@@ -32,12 +32,12 @@ _HOMES = {
     "HostError": "errors",
     "TraceError": "errors",
 }
-_ROOMS = ("abi", "analysis", "plots", "report", "samples", "workloads")
+_ROOMS = ("abi", "analysis", "fleet", "plots", "report", "samples", "workloads")
 
 __all__ = ["__version__", *_HOMES, *_ROOMS]
 
 if TYPE_CHECKING:
-    from evtsim import abi, analysis, plots, report, samples, workloads
+    from evtsim import abi, analysis, fleet, plots, report, samples, workloads
     from evtsim.dtypes import DOMAIN_DTYPE, OUTCOME_DTYPE, RECORD_DTYPE
     from evtsim.errors import EvtsimError, HostError, TraceError
     from evtsim.guest import Constant, Exponential, Guest, Lognormal

@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Kernels compile in the first example that needs them, so there is no deadline.
@@ -12,3 +13,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
+
+
+@pytest.fixture(scope="session")
+def cluster_client():
+    """A client of two workers on this machine, closed at the end."""
+    from evtsim import cluster
+
+    with cluster.connected(2) as client:
+        yield client

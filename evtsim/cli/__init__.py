@@ -62,7 +62,11 @@ def insisting_on_interrupts() -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGALRM, interrupt)
+    def insist(number: int, frame: object) -> None:
+        if not isinstance(sys.exc_info()[1], KeyboardInterrupt):  # else it is, and cleans up
+            interrupt(number, frame)
+
+    signal.signal(signal.SIGALRM, insist)
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield

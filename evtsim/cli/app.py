@@ -11,11 +11,13 @@ from evtsim.cli import (
     caches,
     dumps,
     exporting,
+    fleet,
     history,
     hosts,
     observing,
     replays,
     reports,
+    sweeps,
     traces,
 )
 
@@ -49,7 +51,8 @@ def options(
 
 for command in (
     *(reports.demo, *replays.COMMANDS, reports.report, *history.COMMANDS),
-    *(*traces.COMMANDS, dumps.inspect, *exporting.COMMANDS, *observing.COMMANDS),
+    *(fleet.fleet, sweeps.sweep, *traces.COMMANDS),
+    *(dumps.inspect, *exporting.COMMANDS, *observing.COMMANDS),
 ):
     app.command()(command)
 app.add_typer(hosts.app, name="host")

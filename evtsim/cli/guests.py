@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,6 +49,33 @@ Eoi = Annotated[
 GuestSeed = Annotated[
     int | None, typer.Option("--guest-seed", metavar="N", help="Of the guest's random times.")
 ]
+Drain = Annotated[bool, typer.Option("--drain", help="Let guests go on after the last record.")]
+
+
+def with_guest(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the guest's options in place of its parameter ``guest``.
+
+    What the options make, a Guest or None, is passed as ``guest``. Annotations must have their
+    names at run time, so the command writes ``guest: Any``.
+    """
+    options = {"scan": Scan, "wake": Wake, "handler": Handler, "eoi": Eoi, "guest_seed": GuestSeed}
+
+    @functools.wraps(command)
+    def parsing(**given: Any) -> Any:
+        return command(guest=guest_of(*map(given.pop, options)), **given)
+
+    def option(name: str) -> inspect.Parameter:
+        kind = inspect.Parameter.KEYWORD_ONLY
+        return inspect.Parameter(name, kind, default=None, annotation=options[name])
+
+    parameters: list[inspect.Parameter] = []
+    signature = inspect.signature(command, eval_str=True)
+    for name, parameter in signature.parameters.items():
+        parameters += map(option, options) if name == "guest" else [parameter]
+    parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in parameters]
+    parsing.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    parsing.__annotations__ = {each.name: each.annotation for each in parameters}
+    return parsing
 
 
 def nanoseconds(option: str, text: str) -> int:
@@ -58,7 +88,7 @@ def nanoseconds(option: str, text: str) -> int:
     return round(float(match[1]) * UNITS[match[2]])
 
 
-def _duration(option: str, text: str) -> Any:
+def duration(option: str, text: str) -> Any:
     """Read a constant or a distribution."""
     from evtsim.guest import Constant, Exponential, Lognormal
 
@@ -77,12 +107,22 @@ def _duration(option: str, text: str) -> Any:
     )
 
 
+def end_of_interrupt(text: str) -> dict[str, Any]:
+    """Read when ports are unmasked: the guest's fields eoi and eoi_ns."""
+    from evtsim.guest import EOIS
+
+    when, colon, delay = text.partition(":")
+    if when not in EOIS or (colon and when != "late"):
+        raise typer.BadParameter(f"--eoi is {text!r} (expected edge, late or late:5us)")
+    return {"eoi": when, "eoi_ns": nanoseconds("--eoi", delay) if colon else 0}
+
+
 def guest_of(
     scan: str | None, wake: str | None, handler: str | None, eoi: str | None, seed: int | None
 ) -> Guest | None:
     """Make the guest that the options ask for, if any does."""
     from evtsim.errors import EvtsimError
-    from evtsim.guest import EOIS, SCANS, Guest
+    from evtsim.guest import SCANS, Guest
 
     given = {"--wake": wake, "--handler": handler, "--eoi": eoi, "--guest-seed": seed}
     if scan is None:
@@ -92,17 +132,13 @@ def guest_of(
         return None
     if scan not in SCANS:
         raise typer.BadParameter(f"--guest is {scan!r} (expected {' or '.join(SCANS)})")
-    when, _, delay = (eoi or "edge").partition(":")
-    if when not in EOIS or (delay and when != "late"):
-        raise typer.BadParameter(f"--eoi is {eoi!r} (expected edge, late or late:5us)")
     try:
         return Guest(
-            wake_ns=_duration("--wake", wake or "2us"),
-            handler_ns=_duration("--handler", handler or "300ns"),
+            wake_ns=duration("--wake", wake or "2us"),
+            handler_ns=duration("--handler", handler or "300ns"),
             scan=scan,
-            eoi=when,
-            eoi_ns=nanoseconds("--eoi", delay) if delay else 0,
             seed=seed or 0,
+            **end_of_interrupt(eoi or "edge"),
         )
     except EvtsimError as error:
         raise typer.BadParameter(str(error)) from None

@@ -58,8 +58,10 @@ def print_fields(fields: dict[str, object]) -> None:
 
 
 @contextlib.contextmanager
-def progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
-    """Show records done, rate and time left on a terminal; nothing in a pipe."""
+def progress(
+    what: str, unit: str = "records"
+) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Show what is done, the rate and the time left on a terminal; nothing in a pipe."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -77,7 +79,9 @@ def progress(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
             from rich.text import Text
 
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed / 1e6:.1f} M records/s")
+            if speed is None:
+                return Text("")
+            return Text(f"{speed / 1e6:.1f} M {unit}/s" if speed > 1e5 else f"{speed:.3g} {unit}/s")
 
     with Progress(
         TextColumn(what),

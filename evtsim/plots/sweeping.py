@@ -45,7 +45,7 @@ def sweep(
         What was measured: a column of it.
     x : str, optional
         The parameter along the axis, the grid's first if not given. Every combination of the
-        others is a line.
+        others is a line; those that have one value are not told.
     ax : Axes, optional
 
     Returns
@@ -63,7 +63,7 @@ def sweep(
     for name, value, known in (("x", x, grid), ("y", y, [str(name) for name in frame])):
         if value not in known:
             raise EvtsimError(f"{name} is {shown(value)} (expected one of: {', '.join(known)})")
-    others = [name for name in grid if name != x]
+    others = [name for name in grid if name != x and len(frame[name].unique()) > 1]
     lines = list(frame.groupby(others, sort=False)) if others else [((), frame)]
     if len(lines) > MOST_LINES:
         raise EvtsimError(f"{len(lines)} lines are too many (expected at most {MOST_LINES})")
@@ -84,6 +84,9 @@ def sweep(
     ):
         ax.set_xscale("log")
         plain_numbers(ax.xaxis)
+    elif frame[x].dtype.kind not in "iuf":
+        for word in ax.get_xticklabels():  # words are long
+            word.set(rotation=20, ha="right", rotation_mode="anchor")
     ax.set_ylim(bottom=0)
     plain_numbers(ax.yaxis)
     add_grid(ax)

@@ -48,7 +48,8 @@ def test_every_public_name_is_there():
 
 
 @pytest.mark.parametrize(
-    "name", ["evtsim.trace.builder", "evtsim.simulator", "evtsim.interop.dumps"]
+    "name",
+    ["evtsim.trace.builder", "evtsim.simulator", "evtsim.interop.dumps", "evtsim.fleet.specs"],
 )
 def test_examples_in_docstrings(name):
     module = importlib.import_module(name)
