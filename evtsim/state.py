@@ -110,6 +110,23 @@ class State:
         order = np.lexsort((logged["vcpu"], logged["dom"], logged["ts"]))
         return logged[order[: self.deliveries_kept]]
 
+    def take_deliveries(self) -> Array:
+        """Return the log of deliveries as DELIVERY, in order, and empty it."""
+        taken = self.deliveries()
+        self.tables.host["logged"] = 0
+        return taken
+
+    def drop_deliveries(self) -> None:
+        """Keep no log of deliveries any more."""
+        self.deliveries_kept = 0
+        self.tables.host["logged"] = 0
+        if self.level:
+            self.tables = self.tables._replace(deliveries=np.zeros(1, DELIVERY))
+
+    def arrays(self) -> dict[str, Array]:
+        """Return all tables by name: the state's own."""
+        return dict(self._arrays())
+
     def snapshot(self) -> dict[str, Array]:
         """Copy all tables, by name."""
         return {name: table.copy() for name, table in self._arrays()}

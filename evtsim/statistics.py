@@ -226,8 +226,6 @@ def edges(state: State) -> pd.DataFrame:
 
 def deliveries(state: State) -> pd.DataFrame:
     """Return a row for every delivery that is in the log, in order."""
-    import pandas as pd
-
     if not state.deliveries_kept:
         raise EvtsimError("deliveries: not logged in this run (deliveries=N keeps the first N)")
     delivered = int(state.tables.host["delivered"][0])
@@ -238,6 +236,13 @@ def deliveries(state: State) -> pd.DataFrame:
             "(deliveries=N keeps more)",
             stacklevel=3,
         )
+    return delivery_frame(rows)
+
+
+def delivery_frame(rows: Array) -> pd.DataFrame:
+    """Return deliveries, of DELIVERY, as `run.deliveries` shows them."""
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "ts": rows["ts"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import warnings
@@ -21,7 +22,7 @@ from evtsim.cli.output import (
     progress,
 )
 from evtsim.cli.summary import print_run
-from evtsim.cli.traces import TraceFile, open_trace
+from evtsim.cli.traces import TraceFile, open_reader, open_trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from evtsim.guest import Guest
     from evtsim.run import Run
     from evtsim.simulator import Simulator
-    from evtsim.trace import Trace
+    from evtsim.streaming import LongReplay
+    from evtsim.trace import TraceReader
     from evtsim.verification import Verification
 
 FRAME_WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
@@ -40,7 +42,11 @@ def replay(
     host: HostFile = None,
     outcomes: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write the trace with every record's outcome here."),
+        typer.Option(
+            metavar="FILE|FOLDER/",
+            help="Write the trace with every record's outcome here; a name that ends in / is a "
+            "folder of part files.",
+        ),
     ] = None,
     state: Annotated[
         str | None,
@@ -75,69 +81,146 @@ def replay(
     ] = False,
     deliveries: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write every delivery here (.csv, .parquet, .arrow)."),
+        typer.Option(
+            metavar="FILE|FOLDER/",
+            help="Write every delivery here (.csv, .parquet, .arrow), or into part files.",
+        ),
     ] = None,
     most: Annotated[
-        str, typer.Option("--most", metavar="N", help="Of --deliveries: keep the first N.")
-    ] = "10M",
+        str | None,
+        typer.Option(
+            "--most", metavar="N", help="Of --deliveries FILE: keep the first N (10M at first)."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Keep checkpoints here, from which --resume goes on."),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Records to a part and a checkpoint (10M at first)."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "-n", help="Say what the replay needs, and leave it.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Replay a trace and sum up what happened."""
-    from evtsim.errors import EvtsimError
-    from evtsim.run import DESCRIPTION, Run
+    """Replay a trace of any length and sum up what happened.
 
-    loaded = open_trace(trace, host)
-    check_outputs({"--outcomes": outcomes, "--state": state, "--deliveries": deliveries}, force)
-    if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
-        raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
+    What an interrupted replay with --checkpoint leaves, --resume completes: the same command
+    once more, and the results are the same to the byte.
+    """
+    from evtsim.errors import EvtsimError
+    from evtsim.streaming import LongReplay
+
+    reader = open_reader(trace, host)
     guest = guest_of(scan, wake, handler, eoi, guest_seed)
-    logged = count(most) if deliveries is not None else None
-    sim = simulator(loaded, guest, stats, logged, start)
-    if drain and sim.guest is None:
+    parts, files = split_outputs({"outcomes": outcomes, "deliveries": deliveries})
+    files["state"] = state
+    if stats not in ("port", "domain", "none"):
+        raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
+    if resume and checkpoint is None:
+        raise EvtsimError("--resume needs the folder of checkpoints (add --checkpoint FOLDER)")
+    if every is not None and checkpoint is None and not parts:
+        raise EvtsimError("--every is of checkpoints and part files (add --checkpoint FOLDER)")
+    if checkpoint is not None and files["outcomes"] is not None:
+        raise EvtsimError("--checkpoint needs outcomes in part files (--outcomes FOLDER/)")
+    if most is not None and files["deliveries"] is None:
+        raise EvtsimError("--most is of --deliveries FILE (expected that, too)")
+    logged = None if files["deliveries"] is None else count(most or "10M")
+    begun, before = start_of(start, reader, guest, deliveries)
+    if drain and (begun.guest if begun else guest) is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
-    first = sim.records
-    before = time.perf_counter()
-    with progress("replaying") as shown:
-        kept = sim.apply(loaded, outcomes=outcomes is not None, progress=shown)
-    if drain:
-        sim.drain()
-    seconds = time.perf_counter() - before - sim.compile_seconds
-    run = Run.of(sim, kept, loaded)
-    if outcomes is not None:
-        write_outcomes(outcomes, loaded, kept, first, force)
+    outputs = {"save": save, **files}
+    with LongReplay(
+        reader,
+        guest=guest,
+        stats=None if stats == "none" else stats,
+        outcomes=parts.get("outcomes"),
+        deliveries=parts.get("deliveries", logged),
+        checkpoint=checkpoint,
+        every=None if every is None else count(every),
+        resume=resume,
+        drain=drain,
+        overwrite=force,
+        start=begun,
+        before=before,
+        outputs=outputs,
+        notice=lambda line: print(f"evtsim: {line}", file=sys.stderr),
+    ) as work:
+        force = force or work.owned
+        check_outputs(files, save, force)
+        run, seconds = replay_whole(work, files["outcomes"], force)
     if state is not None:
-        write_state(state, sim, force)
-    if deliveries is not None:
-        write_deliveries(deliveries, run, force)
+        write_state(state, work.sim, force)
+    if files["deliveries"] is not None:
+        write_deliveries(files["deliveries"], run, force)
     if save is not None:
         run.save(save, overwrite=force)
-    print_run(run, as_json, seconds)
+    print_run(run, as_json, seconds, work.applied)
 
 
-def simulator(
-    trace: Trace, guest: Guest | None, stats: str, deliveries: int | None, start: str | None
-) -> Simulator:
-    """Make the simulator that a trace begins with: a fresh one, or a checkpoint's."""
+def replay_whole(work: LongReplay, outcomes: str | None, force: bool) -> tuple[Run, float]:
+    """Replay, with outcomes into one file if that is wanted; and tell how long it took."""
+    from evtsim import __version__
+    from evtsim.outcomes import FIELDS
+    from evtsim.trace import files
+
+    reader, write = work.reader, None
+    with contextlib.ExitStack() as stack:
+        if outcomes is not None:
+            meta = {**reader.meta, "outcomes_by": f"evtsim {__version__}"}
+            first = reader.first + work.sim.records
+            write = stack.enter_context(
+                files.writer(outcomes, work.sim.host, meta, FIELDS, first, overwrite=force)
+            )
+        before = time.perf_counter()
+        with progress("replaying") as shown:
+            run = work.run(shown, write)
+        return run, time.perf_counter() - before - work.sim.compile_seconds
+
+
+def start_of(
+    start: str | None, reader: TraceReader, guest: Guest | None, deliveries: str | None
+) -> tuple[Simulator | None, dict[str, Any] | None]:
+    """Load the simulator that --from names, and say what it had replayed."""
     from evtsim.errors import EvtsimError
     from evtsim.simulator import Simulator
 
-    if stats not in ("port", "domain", "none"):
-        raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
-    host = trace.require_host()
     if start is None:
-        level = None if stats == "none" else stats
-        return Simulator(host, guest, level, deliveries=deliveries)
+        return None, None
     if guest is not None or deliveries is not None:
         raise EvtsimError("--from goes on with the checkpoint's guest and log (expected no other)")
     sim = Simulator.load(start)
-    if sim.host != host:
+    if sim.host != reader.require_host():
         raise EvtsimError(f"{start}: is of another host than the trace")
-    return sim
+    return sim, {"checkpoint": Path(start).name, "records": sim.records}
 
 
-def check_outputs(paths: dict[str, str | None], force: bool) -> None:
+def split_outputs(
+    paths: dict[str, str | None],
+) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Tell folders of part files, which end in /, from single files."""
+    parts = {name: path for name, path in paths.items() if path is not None and path[-1:] == "/"}
+    return parts, {name: None if name in parts else path for name, path in paths.items()}
+
+
+def check_outputs(files: dict[str, str | None], save: str | None, force: bool) -> None:
     """Raise an error now rather than after the work, or half of it."""
+    from evtsim.errors import EvtsimError
+    from evtsim.run import DESCRIPTION
+
+    check_files({f"--{name}": path for name, path in files.items()}, force)
+    if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
+        raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
+
+
+def check_files(paths: dict[str, str | None], force: bool) -> None:
+    """Raise an error if a file cannot be written, or may not be replaced."""
     from evtsim.errors import EvtsimError
 
     seen: dict[str, str] = {}
@@ -156,19 +239,6 @@ def check_outputs(paths: dict[str, str | None], force: bool) -> None:
     log = paths["--deliveries"]
     if log is not None and Path(log).suffix not in FRAME_WRITERS:
         raise EvtsimError(f"{log}: unknown suffix (expected {', '.join(FRAME_WRITERS)})")
-
-
-def write_outcomes(path: str, trace: Any, outcomes: Any, first: int, force: bool) -> None:
-    """Write a trace with what its replay answered."""
-    from evtsim import __version__
-    from evtsim.trace import files
-
-    meta = {**trace.meta, "outcomes_by": f"evtsim {__version__}"}
-    names = [name for name, _ in outcomes.fields()]
-    first += trace.first
-    with files.writer(path, trace.require_host(), meta, names, first, overwrite=force) as write:
-        for start, columns, _ in trace.stretches():
-            write(columns, outcomes[start : start + len(columns.ts)])
 
 
 def write_state(path: str, sim: Simulator, force: bool) -> None:

@@ -22,7 +22,7 @@ from evtsim.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from evtsim.trace import Trace
+    from evtsim.trace import Trace, TraceReader
 
 TraceFile = Annotated[
     str, typer.Argument(metavar="TRACE", help=".arrow, .parquet, .csv, .csv.gz, or - for CSV.")
@@ -35,6 +35,14 @@ def open_trace(path: str, host: str | None = None) -> Trace:
     from evtsim.trace import Trace
 
     return Trace.load(path, host=None if host is None else Host.from_json(host))
+
+
+def open_reader(path: str, host: str | None = None) -> TraceReader:
+    """Open a trace to be read once, with a host file's host if one is given."""
+    from evtsim.host import Host
+    from evtsim.trace import TraceReader
+
+    return TraceReader(path, host=None if host is None else Host.from_json(host))
 
 
 def workloads(
