@@ -248,7 +248,7 @@ class LongReplay:
         self._stack.close()
 
     def _go_on(self) -> Mapping[str, list[int]] | None:
-        """Take up the newest checkpoint, if there is one; return the sizes of the parts before it."""
+        """Take up the newest checkpoint, if any; return the sizes of the parts before it."""
         assert self.checkpoints is not None
         found = self.checkpoints.newest(self.notice)
         if found is None:
@@ -275,8 +275,10 @@ class LongReplay:
             "trace": {"records": reader.records, "first": reader.first, "meta": reader.meta},
             "guest": sim.guest.to_dict() if sim.guest else None,
             "stats": LEVELS[sim.state.level],
-            "outcomes": "outcomes" in self.folders,
-            "deliveries": "deliveries" in self.folders or sim.state.deliveries_kept,
+            "outcomes": "parts" if "outcomes" in self.folders else None,
+            "deliveries": "parts"
+            if "deliveries" in self.folders
+            else sim.state.deliveries_kept or None,
             "drain": self.drain,
             "start": self.before,
             "every": self.every,
@@ -290,10 +292,10 @@ class LongReplay:
         for name, value in self._plan().items():
             if value == begun.get(name) or (name == "every" and value is None):
                 continue
-            what = f"{self.checkpoints.path}: was begun with another {name}"
+            where = self.checkpoints.path
             if name in ("trace", "guest", "start"):
-                raise EvtsimError(what)
-            raise EvtsimError(f"{what}: {begun.get(name)!r} (expected {value!r})")
+                raise EvtsimError(f"{where}: was begun with another {name}")
+            raise EvtsimError(f"{where}: was begun with {name} {begun.get(name)!r}, not {value!r}")
 
     # Running -------------------------------------------------------------------------------------
 
@@ -310,7 +312,6 @@ class LongReplay:
         if not self._finished:
             self._begin_part(self._skip)
         for piece in self._pieces():
-            self._digest.update(piece.columns)
             if self.done < self._skip:
                 self._pass_by(piece)
             else:
@@ -347,6 +348,7 @@ class LongReplay:
 
     def _pass_by(self, piece: Trace) -> None:
         """Pass records by that were applied before, once it is clear that they are the same."""
+        self._digest.update(piece.columns)
         self.done += len(piece)
         if self.done == self._skip and self._digest.of(self.reader.host) != self._skipped:
             raise self._another_trace()
@@ -364,6 +366,7 @@ class LongReplay:
         if self.done == (self.parts + 1) * (self.every or EVERY):
             self._end_part(finished=False)
             self._begin_part(self.done)
+        self._digest.update(piece.columns)
         folder = self.folders.get("outcomes")
         into = None if folder is None else folder.write
         outcomes = self.sim.apply(piece, write is not None or into is not None)

@@ -21,6 +21,7 @@ from evtsim.cli.output import (
     print_table,
     progress,
 )
+from evtsim.cli.sizes import print_needs
 from evtsim.cli.summary import print_run
 from evtsim.cli.traces import TraceFile, open_reader, open_trace
 
@@ -104,7 +105,7 @@ def replay(
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Say what the replay needs, and leave it.")
+        bool, typer.Option("--dry-run", help="Say what it needs and how long it takes.")
     ] = False,
     force: Force = False,
     as_json: Json = False,
@@ -115,6 +116,7 @@ def replay(
     once more, and the results are the same to the byte.
     """
     from evtsim.errors import EvtsimError
+    from evtsim.sizing import remember
     from evtsim.streaming import LongReplay
 
     reader = open_reader(trace, host)
@@ -135,11 +137,14 @@ def replay(
     begun, before = start_of(start, reader, guest, deliveries)
     if drain and (begun.guest if begun else guest) is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
-    outputs = {"save": save, **files}
+    level = None if stats == "none" else stats
+    if dry_run:
+        print_needs(reader, guest, level, outcomes is not None, as_json)
+        return
     with LongReplay(
         reader,
         guest=guest,
-        stats=None if stats == "none" else stats,
+        stats=level,
         outcomes=parts.get("outcomes"),
         deliveries=parts.get("deliveries", logged),
         checkpoint=checkpoint,
@@ -149,7 +154,7 @@ def replay(
         overwrite=force,
         start=begun,
         before=before,
-        outputs=outputs,
+        outputs={"save": save, **files},
         notice=lambda line: print(f"evtsim: {line}", file=sys.stderr),
     ) as work:
         force = force or work.owned
@@ -158,9 +163,12 @@ def replay(
     if state is not None:
         write_state(state, work.sim, force)
     if files["deliveries"] is not None:
-        write_deliveries(files["deliveries"], run, force)
+        path = files["deliveries"]
+        write_frame(path, frame_of(run, "deliveries", path), force)
     if save is not None:
-        run.save(save, overwrite=force)
+        save_run(run, save, force)
+    if not parts and files["outcomes"] is None:  # nothing was written on the way
+        remember(work.sim, work.applied, seconds)
     print_run(run, as_json, seconds, work.applied)
 
 
@@ -249,19 +257,26 @@ def write_state(path: str, sim: Simulator, force: bool) -> None:
         sim.save(path, overwrite=force)
 
 
-def write_deliveries(path: str, run: Run, force: bool) -> None:
-    """Write the log of deliveries, and say so if it is not all of them."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        frame = run.deliveries
-    write_frame(path, frame, force)
-    for _ in caught:
-        delivered = run.totals()["delivered"]
+def frame_of(run: Run, name: str, where: str) -> pd.DataFrame:
+    """Return a run's frame, and say so if it is the log of deliveries and not all of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if name == "deliveries" else "default")
+        frame: pd.DataFrame = getattr(run, name)
+    delivered = run.totals()["delivered"]
+    if name == "deliveries" and len(frame) < delivered:
         print(
-            f"evtsim: {path} has the first {len(frame):,} of {delivered:,} deliveries "
-            "(--most keeps more)",
+            f"evtsim: {where} has the first {len(frame):,} of {delivered:,} deliveries "
+            "(replay --most keeps more)",
             file=sys.stderr,
         )
+    return frame
+
+
+def save_run(run: Run, folder: str, force: bool) -> None:
+    """Keep a run; what a log of deliveries lacks is said in a line of our own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the log has the first")
+        run.save(folder, overwrite=force)
 
 
 def write_frame(path: str, frame: pd.DataFrame, force: bool) -> None:
@@ -340,10 +355,13 @@ def show(
         names = ", ".join([*FRAMES, "outcomes"])
         raise EvtsimError(f"no frame {name!r} (expected one of: {names})")
     run = Run.load(folder)
+    if name in run.parts:
+        where = f"{run.parts[name]!r}, which Parquet's readers open as one"
+        raise EvtsimError(f"{folder}: {name} are in part files in {where}")
     kept = run.outcomes if name == "outcomes" else run
     if kept is None:
         raise EvtsimError(f"{folder}: outcomes were not kept (replay --outcomes keeps them)")
-    frame: Any = kept.frame() if isinstance(kept, Outcomes) else getattr(run, name)
+    frame: Any = kept.frame() if isinstance(kept, Outcomes) else frame_of(run, name, folder)
     for path, method in ((csv, "to_csv"), (parquet, "to_parquet")):
         if path == "-" and method == "to_csv":
             print(frame.to_csv(index=False), end="")
