@@ -78,6 +78,7 @@ class CheckpointFolder:
                 state, progress = checkpoint.read(path)
                 if progress is None:
                     raise EvtsimError(f"{path}: not a checkpoint of a replay in parts")
+                self._prune(number)
                 return state, progress
             except EvtsimError as error:
                 notice(f"{error}; going back to the checkpoint before it")
@@ -88,6 +89,10 @@ class CheckpointFolder:
     def add(self, number: int, state: State, progress: Mapping[str, Any]) -> None:
         """Write a checkpoint, and remove all but the one before it."""
         checkpoint.save(self._file(number), state, progress=progress)
+        self._prune(number)
+
+    def _prune(self, number: int) -> None:
+        """Remove what is older than the checkpoint before this one."""
         for old in self._numbers():
             if old < number - 1:
                 self._file(old).unlink()
