@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import json
 import os
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,15 +124,17 @@ def _estimate(path: str, file_bytes: int) -> tuple[int | None, bool]:
     And tell whether that was all of it.
     """
     with Path(path).open("rb") as raw:
+        text = b""
+        unpack = zlib.decompressobj(31).decompress if path.endswith(".gz") else bytes
         try:
-            stream = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
-            text = stream.read(LOOKED_AT)
-        except (EOFError, OSError):
+            while len(text) < LOOKED_AT and (block := raw.read(1 << 16)):
+                text += unpack(block)
+        except zlib.error:
             return None, False
         used = raw.tell()
     lines = text.splitlines()
     records = sum(bool(line.strip()) and not line.lstrip().startswith(b"#") for line in lines) - 1
-    if used >= file_bytes and len(text) < LOOKED_AT:
+    if used >= file_bytes:
         return max(records, 0), True
     return round(records * file_bytes / max(used, 1)), False
 

@@ -1,8 +1,8 @@
 """Replays that are killed and started again, each in a forked child of a process that is warm.
 
-    python -m tests.streaming.killing moments|steps KILLS FOLDER
+    python -m tests.streaming.killing moments|steps KILLS FOLDER [STRIDE]
 
-Prints what it killed as JSON. Forking spares every start Python's imports and the kernels.
+Steps are those at which files get and lose their names; STRIDE leaves some of them out. Prints what it killed as JSON. Forking spares every start Python's imports and the kernels.
 """
 
 import json
@@ -102,7 +102,7 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
-def kill_many(how, kills, folder):
+def kill_many(how, kills, folder, stride=1):
     """Kill replays, at random moments or step by step, and complete them; return what happened."""
     folder.mkdir(parents=True, exist_ok=True)
     trace = folder / "t.parquet"
@@ -122,7 +122,7 @@ def kill_many(how, kills, folder):
                 seen.add(look(broken))
             killed(broken, trace, every)
         else:
-            if not killed(broken, trace, every, step=done):
+            if not killed(broken, trace, every, step=done * stride):
                 break
             done += 1
             seen.add(look(broken))
@@ -135,4 +135,5 @@ def kill_many(how, kills, folder):
 
 
 if __name__ == "__main__":
-    print(json.dumps(kill_many(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]).resolve())))
+    how, kills, folder, *stride = sys.argv[1:]
+    print(json.dumps(kill_many(how, int(kills), Path(folder).resolve(), *map(int, stride))))
