@@ -53,7 +53,7 @@ def replay(path, stats, **options):
 
 
 def summary(path):
-    """The whole way, with all frames."""
+    """Go the whole way, with all frames."""
     run = evtsim.replay_file(path)
     run.summary()
     for name in evtsim.run.FRAMES[:-1]:

@@ -78,11 +78,7 @@ def read(path: str) -> Contents:
     host, meta, start = header.decode(metadata, path)
     require(names, Place(path))
     with _whole(path):
-        # One column says how many rows there are; all would be unpacked, if they are compressed.
-        narrow = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=[0]))
-        shown = [narrow.get_batch_with_custom_metadata(i) for i in range(narrow.num_record_batches)]
-        rows = [data.num_rows for data, _ in shown]
-        marks = [custom or {} for _, custom in shown]
+        rows, marks = _shapes(reader if header.is_ours(metadata) else _narrow(source))
     ours = header.is_ours(metadata) or any(header.is_ours(dict(mark)) for mark in marks)
     if ours:
         _check_structure(reader, rows, marks, path)
@@ -94,6 +90,21 @@ def read(path: str) -> Contents:
             chunks.append(Chunk(records, batch.load, None if ours else batch.walk))
             first += records
     return Contents(chunks, host, meta, start, first)
+
+
+def _narrow(source: Any) -> Any:
+    """Open a file for its first column: a stranger's may be compressed, and all is unpacked."""
+    return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=[0]))
+
+
+def _shapes(reader: Any) -> tuple[list[int], list[Any]]:
+    """Return every batch's records and metadata, and keep none of the batches."""
+    rows, marks = [], []
+    for index in range(reader.num_record_batches):
+        data, custom = reader.get_batch_with_custom_metadata(index)
+        rows.append(data.num_rows)
+        marks.append(custom or {})
+    return rows, marks
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
     python -m tests.streaming.killing moments|steps KILLS FOLDER [STRIDE]
 
-Steps are those at which files get and lose their names; STRIDE leaves some of them out. Prints what it killed as JSON. Forking spares every start Python's imports and the kernels.
+Steps are those at which files get and lose their names; STRIDE leaves some of them out. Prints
+what it killed as JSON. Forking spares every start Python's imports and the kernels.
 """
 
 import json
