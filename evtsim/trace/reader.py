@@ -19,7 +19,7 @@ class TraceReader:
     """A trace that goes by, chunk after chunk, as traces of their own.
 
     Whatever the file is, no more of it is in memory than a chunk, or what its format makes
-    inseparable: a record batch of a compressed Arrow file, 16 MB of a CSV file. Of an Arrow file
+    inseparable: a record batch of a compressed Arrow file, 2 MB of a CSV file. Of an Arrow file
     that is not compressed, chunks are views of the memory map.
 
     Parameters
