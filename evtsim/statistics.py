@@ -249,7 +249,7 @@ def delivery_frame(rows: Array) -> pd.DataFrame:
             "dom": rows["dom"],
             "vcpu": rows["vcpu"],
             "port": rows["port"],
-            "type": pd.Categorical(np.array(LATENCY_TYPES)[rows["type"] % 4], LATENCY_TYPES),
+            "type": pd.Categorical.from_codes((rows["type"] % 4).astype(np.int8), LATENCY_TYPES),
             "raised_ts": rows["raised_ts"],
             "latency": rows["ts"] - rows["raised_ts"],
             "coalesced": rows["coalesced"],
