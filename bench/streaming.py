@@ -3,7 +3,8 @@
     python -m bench.streaming [RECORDS] [FOLDER]
 
 Each stage runs in a process of its own, on a trace of `mixed` with 1,000 domains; kernels are
-compiled before. Memory is the most that was resident besides the trace's map.
+compiled before. Memory is what was resident besides the trace's map: the most after any piece of a
+replay, or else at the end.
 """
 
 import multiprocessing

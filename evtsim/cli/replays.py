@@ -141,6 +141,8 @@ def replay(
     if dry_run:
         print_needs(reader, guest, level, outcomes is not None, as_json)
         return
+    if not resume:
+        check_outputs(files, save, force)
     with LongReplay(
         reader,
         guest=guest,
@@ -157,8 +159,9 @@ def replay(
         outputs={"save": save, **files},
         notice=lambda line: print(f"evtsim: {line}", file=sys.stderr),
     ) as work:
-        force = force or work.owned
-        check_outputs(files, save, force)
+        if resume:  # what this very replay wrote before it was killed may be written again
+            force = force or work.owned
+            check_outputs(files, save, force)
         run, seconds = replay_whole(work, files["outcomes"], force)
     if state is not None:
         write_state(state, work.sim, force)

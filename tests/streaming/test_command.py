@@ -64,6 +64,14 @@ def test_options_that_make_no_sense_are_refused(trace, tmp_path, options, words)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_nothing_is_begun_if_the_end_could_not_be_written(trace, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("mine")
+    done = evtsim_command("replay", trace, "--checkpoint", "c", "--save", "run", cwd=tmp_path)
+    assert_refused(done, "run: holds a run already")
+    assert not (tmp_path / "c").exists()
+
+
 def test_a_run_that_began_with_a_checkpoint_says_so(trace, tmp_path):
     first, rest = tmp_path / "first.parquet", tmp_path / "rest.parquet"
     whole = Trace.load(trace)
