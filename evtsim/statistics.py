@@ -249,7 +249,9 @@ def delivery_frame(rows: Array) -> pd.DataFrame:
             "dom": rows["dom"],
             "vcpu": rows["vcpu"],
             "port": rows["port"],
-            "type": pd.Categorical.from_codes((rows["type"] % 4).astype(np.int8), LATENCY_TYPES),
+            "type": pd.Categorical.from_codes(
+                (rows["type"] % 4).astype(np.int8), pd.Index(LATENCY_TYPES)
+            ),
             "raised_ts": rows["raised_ts"],
             "latency": rows["ts"] - rows["raised_ts"],
             "coalesced": rows["coalesced"],
