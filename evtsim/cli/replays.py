@@ -139,6 +139,8 @@ def replay(
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
     level = None if stats == "none" else stats
     if dry_run:
+        if begun is not None:
+            raise EvtsimError("--dry-run measures from the start (expected it without --from)")
         print_needs(reader, guest, level, outcomes is not None, as_json)
         return
     if not resume:
