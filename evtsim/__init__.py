@@ -14,6 +14,7 @@ _HOMES = {
     "Host": "host",
     "Trace": "trace",
     "TraceBuilder": "trace",
+    "TraceReader": "trace",
     "Outcomes": "outcomes",
     "Guest": "guest",
     "Constant": "guest",
@@ -22,6 +23,7 @@ _HOMES = {
     "Simulator": "simulator",
     "Run": "run",
     "replay": "run",
+    "replay_file": "streaming",
     "Verification": "verification",
     "verify": "verification",
     "History": "history",
@@ -46,7 +48,8 @@ if TYPE_CHECKING:
     from evtsim.outcomes import Outcomes
     from evtsim.run import Run, replay
     from evtsim.simulator import Simulator
-    from evtsim.trace import Trace, TraceBuilder
+    from evtsim.streaming import replay_file
+    from evtsim.trace import Trace, TraceBuilder, TraceReader
     from evtsim.verification import Verification, verify
 
 

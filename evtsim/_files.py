@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from evtsim.errors import EvtsimError
 
 
 @contextlib.contextmanager
-def written_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[Path]:
+def written_whole(
+    path: str | os.PathLike[str], *, overwrite: bool = True, durable: bool = False
+) -> Iterator[Path]:
     """Give a temporary path beside the wanted one, which takes its place if all goes well.
 
     Parameters
@@ -21,6 +24,8 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
         Where the file shall be in the end.
     overwrite : bool
         Whether a file that is there already may be replaced.
+    durable : bool
+        Whether to wait until the disk has it, so that it outlives a power cut.
 
     Yields
     ------
@@ -53,8 +58,46 @@ def written_whole(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        if durable:
+            sync(temporary)
         temporary.replace(target)
+        if durable:
+            sync(target.parent)
     except OSError as error:
         raise EvtsimError(f"{path}: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or a folder's entries."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a process that was killed in :func:`written_whole` left in a folder of ours."""
+    for path in folder.glob(".*~*"):
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder from being written to by two processes at once.
+
+    Raises
+    ------
+    EvtsimError
+        Another process holds it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
+        yield
+    except BlockingIOError:
+        raise EvtsimError(f"{folder}: another replay is writing here") from None
+    finally:
+        os.close(handle)

@@ -1,15 +1,15 @@
 """Checkpoints: everything a simulator knows, in one file.
 
 A line that says what it is, a sha256, and what that is of: numpy's zip of one member a table and
-a JSON header.
+a JSON header. Tables go from memory to the file and back without being gathered in between.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,25 +41,54 @@ def save(
     state: State,
     *,
     overwrite: bool = True,
+    progress: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+    state : State
+    overwrite : bool
+        Whether a file that is there already may be replaced.
+    progress : mapping, optional
+        How far a replay has come that goes on from here; JSON-like. It is then also made sure
+        that the disk has the file.
+    """
     header = {
         "version": __version__,
         "host": state.host.to_dict(),
         "guest": state.guest.to_dict() if state.guest else None,
         "deliveries_kept": state.deliveries_kept,
+        "progress": None if progress is None else dict(progress),
     }
     text = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
-    body = io.BytesIO()
-    tables = {name: table for name, table in state.snapshot().items() if name not in DERIVED}
-    np.savez(body, header=text, **tables)  # type: ignore[arg-type]
-    with written_whole(path, overwrite=overwrite) as temporary, temporary.open("wb") as file:
-        file.write(MAGIC + hashlib.sha256(body.getbuffer()).digest())
-        file.write(body.getbuffer())
+    tables = {name: table for name, table in state.arrays().items() if name not in DERIVED}
+    durable = progress is not None
+    with (
+        written_whole(path, overwrite=overwrite, durable=durable) as temporary,
+        temporary.open("w+b") as file,
+    ):
+        file.write(MAGIC + bytes(hashlib.sha256().digest_size))
+        np.savez(file, header=text, **tables)  # type: ignore[arg-type]
+        digest = _digest(file)
+        file.seek(len(MAGIC))
+        file.write(digest)
+
+
+def _digest(file: Any) -> bytes:
+    """Return the sha256 of what follows the place for it."""
+    file.seek(len(MAGIC) + hashlib.sha256().digest_size)
+    return hashlib.file_digest(file, "sha256").digest()
 
 
 def load(path: str | os.PathLike[str]) -> State:
-    """Read a checkpoint.
+    """Read the state in a checkpoint; see :func:`read`."""
+    return read(path)[0]
+
+
+def read(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any] | None]:
+    """Read a checkpoint: the state, and how far a replay has come that goes on from here.
 
     Raises
     ------
@@ -68,20 +97,12 @@ def load(path: str | os.PathLike[str]) -> State:
     """
     name = os.fspath(path)
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            header, tables = _members(name, file)
     except OSError as error:
         raise EvtsimError(f"{name}: {error.strerror}") from None
-    if not data.startswith(KIND):
-        raise EvtsimError(f"{name}: not a checkpoint of evtsim")
-    if not data.startswith(MAGIC):
-        raise EvtsimError(f"{name}: a checkpoint of another version's format")
-    start = len(MAGIC) + hashlib.sha256().digest_size
-    if hashlib.sha256(data[start:]).digest() != data[len(MAGIC) : start]:
-        raise EvtsimError(f"{name}: damaged: it does not match its checksum")
     try:
-        with np.load(io.BytesIO(data[start:]), allow_pickle=False) as members:
-            header = json.loads(bytes(members["header"]))
-            tables = {field: members[field] for field in Tables._fields if field in members}
+        progress = header.get("progress")
         host = Host.from_dict(header["host"], source=name)
         guest = Guest.from_dict(header["guest"]) if header["guest"] else None
         state = State(host, int(tables["host"]["level"][0]), guest, int(header["deliveries_kept"]))
@@ -89,7 +110,27 @@ def load(path: str | os.PathLike[str]) -> State:
         raise EvtsimError(f"{name}: not a whole checkpoint ({error!r})") from None
     _check_shapes(name, state, tables)
     state.restore({**tables, "routes": routes(tables)})
-    return state
+    return state, progress
+
+
+def _members(name: str, file: Any) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read header and tables, once the checksum is known to be right."""
+    start = file.read(len(MAGIC))
+    if not start.startswith(KIND):
+        raise EvtsimError(f"{name}: not a checkpoint of evtsim")
+    if start != MAGIC:
+        raise EvtsimError(f"{name}: a checkpoint of another version's format")
+    wanted = file.read(hashlib.sha256().digest_size)
+    if _digest(file) != wanted:
+        raise EvtsimError(f"{name}: damaged: it does not match its checksum")
+    file.seek(len(MAGIC) + len(wanted))
+    try:
+        with np.load(file, allow_pickle=False) as members:
+            header = dict(json.loads(bytes(members["header"])))
+            tables = {field: members[field] for field in Tables._fields if field in members}
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise EvtsimError(f"{name}: not a whole checkpoint ({error!r})") from None
+    return header, tables
 
 
 def _check_shapes(name: str, fresh: State, tables: Mapping[str, Array]) -> None:
@@ -97,7 +138,7 @@ def _check_shapes(name: str, fresh: State, tables: Mapping[str, Array]) -> None:
 
     Kernels trust them. Only the pool, by doubling, and the logs may have grown.
     """
-    for field, wanted in fresh.snapshot().items():
+    for field, wanted in fresh.arrays().items():
         if field in DERIVED:
             continue
         table = tables.get(field)

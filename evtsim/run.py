@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import __version__, abi, statistics
-from evtsim._files import written_whole
+from evtsim._files import sweep, written_whole
 from evtsim.abi import Effect
 from evtsim.dtypes import TALLY_OPS
 from evtsim.errors import EvtsimError
@@ -75,6 +75,9 @@ class Run:
         What each record answered, if that was kept.
     trace : Trace or None
         What was replayed, if it was one trace from the start and still is at hand.
+    parts : dict of str to str
+        Folders of part files with what is not in the run: "outcomes", "deliveries"; see
+        :func:`replay_file`.
     """
 
     def __init__(
@@ -84,12 +87,14 @@ class Run:
         outcomes: Outcomes | None = None,
         trace: Trace | None = None,
         source: Mapping[str, Any] | None = None,
+        parts: Mapping[str, str] | None = None,
     ) -> None:
         self.host = host
         self.state = state
         self.outcomes = outcomes
         self.trace = trace
         self._source = source
+        self.parts = dict(parts or {})
 
     @classmethod
     def of(
@@ -109,13 +114,18 @@ class Run:
 
     @property
     def source(self) -> dict[str, Any]:
-        """Where the records came from, as far as that is known: the trace's file, meta, digest."""
+        """Where the records came from, as far as that is known: the trace's file, meta, digest.
+
+        Where that trace is not all, `before` says how many records others had.
+        """
         if self._source is None:
             trace = self.trace
             self._source = {}
             if trace is not None:
                 name = {"name": Path(trace.path).name} if trace.path else {}
                 self._source = {**name, "meta": trace.meta, "digest": trace.digest()}
+                if len(trace) < self.records:
+                    self._source["before"] = {"records": self.records - len(trace)}
         return dict(self._source)
 
     @property
@@ -237,6 +247,7 @@ class Run:
         except OSError as error:
             raise EvtsimError(f"{folder}: {error.strerror}") from None
         (target / DESCRIPTION).unlink(missing_ok=True)  # no run until this one is whole
+        sweep(target)
         for name in (*FRAMES, "outcomes"):
             (target / f"{name}.parquet").unlink(missing_ok=True)
         checkpoint.save(target / STATE, self.state)
@@ -253,6 +264,8 @@ class Run:
             "frames": list(kept),
             "totals": self.totals(),
         }
+        if self.parts:
+            description["parts"] = self.parts
         with written_whole(target / DESCRIPTION) as temporary:
             temporary.write_text(json.dumps(description, indent=1) + "\n")
 
@@ -277,7 +290,8 @@ class Run:
         except (ValueError, TypeError) as error:
             raise EvtsimError(f"{source / DESCRIPTION}: not JSON of a run ({error})") from None
         outcomes = _load_outcomes(path) if path.exists() else None
-        return cls(state.host, state, outcomes, source=description.get("source", {}))
+        about = {name: description.get(name, {}) for name in ("source", "parts")}
+        return cls(state.host, state, outcomes, **about)
 
     def has(self, name: str) -> bool:
         """Tell whether this run's statistics include a frame."""

@@ -127,6 +127,7 @@ class Simulator:
         threads: int = 1,
         *,
         deliveries: int | None = None,
+        _state: State | None = None,
     ) -> None:
         if not isinstance(host, Host):
             raise HostError(f"host is {host!r} (expected an evtsim.Host)")
@@ -144,7 +145,7 @@ class Simulator:
             raise EvtsimError(f"deliveries is {shown(deliveries)} (expected at least 1, or None)")
         if deliveries is not None and stats != "port":
             raise EvtsimError("a log of deliveries needs stats='port'")
-        self.state = State(host, LEVELS.index(stats), guest, int(deliveries or 0))
+        self.state = _state or State(host, LEVELS.index(stats), guest, int(deliveries or 0))
         self.compile_seconds = 0.0
         self._scratch = self._make_scratch()
 
@@ -405,11 +406,13 @@ class Simulator:
         """
         from evtsim.checkpoint import load
 
-        state = load(path)
-        kept = state.deliveries_kept or None
-        sim = cls(state.host, state.guest, LEVELS[state.level], deliveries=kept)
-        sim.state = state
-        return sim
+        return cls._of(load(path))
+
+    @classmethod
+    def _of(cls, state: State, threads: int = 1) -> Simulator:
+        """Go on with a state, which is not copied."""
+        kept, level = state.deliveries_kept or None, LEVELS[state.level]
+        return cls(state.host, state.guest, level, threads, deliveries=kept, _state=state)
 
     @classmethod
     def from_dump(

@@ -120,10 +120,21 @@ class State:
 
         Who takes it between two traces that are applied sees all of it without keeping it.
         """
-        rows = self.deliveries()
+        taken = self.deliveries()
         self.tables.host["logged"] = 0
         self.tables.host["log_until"] = NEVER
-        return rows
+        return taken
+
+    def drop_deliveries(self) -> None:
+        """Keep no log of deliveries any more."""
+        self.deliveries_kept = 0
+        self.tables.host["logged"] = 0
+        if self.level:
+            self.tables = self.tables._replace(deliveries=np.zeros(1, DELIVERY))
+
+    def arrays(self) -> dict[str, Array]:
+        """Return all tables by name: the state's own."""
+        return dict(self._arrays())
 
     def snapshot(self) -> dict[str, Array]:
         """Copy all tables, by name."""

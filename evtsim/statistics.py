@@ -227,8 +227,6 @@ def edges(state: State) -> pd.DataFrame:
 
 def deliveries(state: State) -> pd.DataFrame:
     """Return a row for every delivery that is in the log, in order."""
-    import pandas as pd
-
     if not state.deliveries_kept:
         raise EvtsimError("deliveries: not logged in this run (deliveries=N keeps the first N)")
     delivered = int(state.tables.host["delivered"][0])
@@ -239,13 +237,22 @@ def deliveries(state: State) -> pd.DataFrame:
             "(deliveries=N keeps more)",
             stacklevel=3,
         )
+    return delivery_frame(rows)
+
+
+def delivery_frame(rows: Array) -> pd.DataFrame:
+    """Return deliveries, of DELIVERY, as `run.deliveries` shows them."""
+    import pandas as pd
+
     return pd.DataFrame(
         {
             "ts": rows["ts"],
             "dom": rows["dom"],
             "vcpu": rows["vcpu"],
             "port": rows["port"],
-            "type": pd.Categorical(np.array(LATENCY_TYPES)[rows["type"] % 4], LATENCY_TYPES),
+            "type": pd.Categorical.from_codes(
+                (rows["type"] % 4).astype(np.int8), pd.Index(LATENCY_TYPES)
+            ),
             "raised_ts": rows["raised_ts"],
             "latency": rows["ts"] - rows["raised_ts"],
             "coalesced": rows["coalesced"],

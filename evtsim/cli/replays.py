@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 import warnings
@@ -20,8 +21,9 @@ from evtsim.cli.output import (
     print_table,
     progress,
 )
+from evtsim.cli.sizes import print_needs
 from evtsim.cli.summary import print_run
-from evtsim.cli.traces import TraceFile, open_trace
+from evtsim.cli.traces import TraceFile, open_reader, open_trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     from evtsim.guest import Guest
     from evtsim.run import Run
     from evtsim.simulator import Simulator
-    from evtsim.trace import Trace
+    from evtsim.streaming import LongReplay
+    from evtsim.trace import TraceReader
     from evtsim.verification import Verification
 
 FRAME_WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
@@ -40,7 +43,11 @@ def replay(
     host: HostFile = None,
     outcomes: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write the trace with every record's outcome here."),
+        typer.Option(
+            metavar="FILE|FOLDER/",
+            help="Write the trace with every record's outcome here; a name that ends in / is a "
+            "folder of part files.",
+        ),
     ] = None,
     state: Annotated[
         str | None,
@@ -75,69 +82,158 @@ def replay(
     ] = False,
     deliveries: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write every delivery here (.csv, .parquet, .arrow)."),
+        typer.Option(
+            metavar="FILE|FOLDER/",
+            help="Write every delivery here (.csv, .parquet, .arrow), or into part files.",
+        ),
     ] = None,
     most: Annotated[
-        str, typer.Option("--most", metavar="N", help="Of --deliveries: keep the first N.")
-    ] = "10M",
+        str | None,
+        typer.Option(
+            "--most", metavar="N", help="Of --deliveries FILE: keep the first N (10M at first)."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Keep checkpoints here, from which --resume goes on."),
+    ] = None,
+    every: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Records to a part and a checkpoint (10M at first)."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it needs and how long it takes.")
+    ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Replay a trace and sum up what happened."""
+    """Replay a trace of any length and sum up what happened.
+
+    What an interrupted replay with --checkpoint leaves, --resume completes: the same command
+    once more, and the results are the same to the byte.
+    """
     from evtsim.errors import EvtsimError
-    from evtsim.run import DESCRIPTION, Run
+    from evtsim.sizing import remember
+    from evtsim.streaming import LongReplay
 
-    loaded = open_trace(trace, host)
-    check_outputs({"--outcomes": outcomes, "--state": state, "--deliveries": deliveries}, force)
-    if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
-        raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
+    reader = open_reader(trace, host)
     guest = guest_of(scan, wake, handler, eoi, guest_seed)
-    logged = count(most) if deliveries is not None else None
-    sim = simulator(loaded, guest, stats, logged, start)
-    if drain and sim.guest is None:
+    parts, files = split_outputs({"outcomes": outcomes, "deliveries": deliveries})
+    files["state"] = state
+    if stats not in ("port", "domain", "none"):
+        raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
+    if resume and checkpoint is None:
+        raise EvtsimError("--resume needs the folder of checkpoints (add --checkpoint FOLDER)")
+    if every is not None and checkpoint is None and not parts:
+        raise EvtsimError("--every is of checkpoints and part files (add --checkpoint FOLDER)")
+    if checkpoint is not None and files["outcomes"] is not None:
+        raise EvtsimError("--checkpoint needs outcomes in part files (--outcomes FOLDER/)")
+    if most is not None and files["deliveries"] is None:
+        raise EvtsimError("--most is of --deliveries FILE (expected that, too)")
+    logged = None if files["deliveries"] is None else count(most or "10M")
+    begun, before = start_of(start, reader, guest, deliveries)
+    if drain and (begun.guest if begun else guest) is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
-    first = sim.records
-    before = time.perf_counter()
-    with progress("replaying") as shown:
-        kept = sim.apply(loaded, outcomes=outcomes is not None, progress=shown)
-    if drain:
-        sim.drain()
-    seconds = time.perf_counter() - before - sim.compile_seconds
-    run = Run.of(sim, kept, loaded)
-    if outcomes is not None:
-        write_outcomes(outcomes, loaded, kept, first, force)
+    level = None if stats == "none" else stats
+    if dry_run:
+        if begun is not None:
+            raise EvtsimError("--dry-run measures from the start (expected it without --from)")
+        print_needs(reader, guest, level, outcomes is not None, as_json)
+        return
+    if not resume:
+        check_outputs(files, save, force)
+    with LongReplay(
+        reader,
+        guest=guest,
+        stats=level,
+        outcomes=parts.get("outcomes"),
+        deliveries=parts.get("deliveries", logged),
+        checkpoint=checkpoint,
+        every=None if every is None else count(every),
+        resume=resume,
+        drain=drain,
+        overwrite=force,
+        start=begun,
+        before=before,
+        outputs={"save": save, **files},
+        notice=lambda line: print(f"evtsim: {line}", file=sys.stderr),
+    ) as work:
+        if resume:  # what this very replay wrote before it was killed may be written again
+            force = force or work.owned
+            check_outputs(files, save, force)
+        run, seconds = replay_whole(work, files["outcomes"], force)
     if state is not None:
-        write_state(state, sim, force)
-    if deliveries is not None:
-        write_deliveries(deliveries, run, force)
+        write_state(state, work.sim, force)
+    if files["deliveries"] is not None:
+        path = files["deliveries"]
+        write_frame(path, frame_of(run, "deliveries", path), force)
     if save is not None:
-        run.save(save, overwrite=force)
-    print_run(run, as_json, seconds)
+        save_run(run, save, force)
+    if not parts and files["outcomes"] is None:  # nothing was written on the way
+        remember(work.sim, work.applied, seconds)
+    print_run(run, as_json, seconds, work.applied)
 
 
-def simulator(
-    trace: Trace, guest: Guest | None, stats: str, deliveries: int | None, start: str | None
-) -> Simulator:
-    """Make the simulator that a trace begins with: a fresh one, or a checkpoint's."""
+def replay_whole(work: LongReplay, outcomes: str | None, force: bool) -> tuple[Run, float]:
+    """Replay, with outcomes into one file if that is wanted; and tell how long it took."""
+    from evtsim import __version__
+    from evtsim.outcomes import FIELDS
+    from evtsim.trace import files
+
+    reader, write = work.reader, None
+    with contextlib.ExitStack() as stack:
+        if outcomes is not None:
+            meta = {**reader.meta, "outcomes_by": f"evtsim {__version__}"}
+            first = reader.first + work.sim.records
+            write = stack.enter_context(
+                files.writer(outcomes, work.sim.host, meta, FIELDS, first, overwrite=force)
+            )
+        before = time.perf_counter()
+        with progress("replaying") as shown:
+            run = work.run(shown, write)
+        return run, time.perf_counter() - before - work.sim.compile_seconds
+
+
+def start_of(
+    start: str | None, reader: TraceReader, guest: Guest | None, deliveries: str | None
+) -> tuple[Simulator | None, dict[str, Any] | None]:
+    """Load the simulator that --from names, and say what it had replayed."""
     from evtsim.errors import EvtsimError
     from evtsim.simulator import Simulator
 
-    if stats not in ("port", "domain", "none"):
-        raise EvtsimError(f"--stats is {stats!r} (expected port, domain or none)")
-    host = trace.require_host()
     if start is None:
-        level = None if stats == "none" else stats
-        return Simulator(host, guest, level, deliveries=deliveries)
+        return None, None
     if guest is not None or deliveries is not None:
         raise EvtsimError("--from goes on with the checkpoint's guest and log (expected no other)")
     sim = Simulator.load(start)
-    if sim.host != host:
+    if sim.host != reader.require_host():
         raise EvtsimError(f"{start}: is of another host than the trace")
-    return sim
+    return sim, {"checkpoint": Path(start).name, "records": sim.records}
 
 
-def check_outputs(paths: dict[str, str | None], force: bool) -> None:
+def split_outputs(
+    paths: dict[str, str | None],
+) -> tuple[dict[str, str], dict[str, str | None]]:
+    """Tell folders of part files, which end in /, from single files."""
+    parts = {name: path for name, path in paths.items() if path is not None and path[-1:] == "/"}
+    return parts, {name: None if name in parts else path for name, path in paths.items()}
+
+
+def check_outputs(files: dict[str, str | None], save: str | None, force: bool) -> None:
     """Raise an error now rather than after the work, or half of it."""
+    from evtsim.errors import EvtsimError
+    from evtsim.run import DESCRIPTION
+
+    check_files({f"--{name}": path for name, path in files.items()}, force)
+    if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
+        raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
+
+
+def check_files(paths: dict[str, str | None], force: bool) -> None:
+    """Raise an error if a file cannot be written, or may not be replaced."""
     from evtsim.errors import EvtsimError
 
     seen: dict[str, str] = {}
@@ -158,19 +254,6 @@ def check_outputs(paths: dict[str, str | None], force: bool) -> None:
         raise EvtsimError(f"{log}: unknown suffix (expected {', '.join(FRAME_WRITERS)})")
 
 
-def write_outcomes(path: str, trace: Any, outcomes: Any, first: int, force: bool) -> None:
-    """Write a trace with what its replay answered."""
-    from evtsim import __version__
-    from evtsim.trace import files
-
-    meta = {**trace.meta, "outcomes_by": f"evtsim {__version__}"}
-    names = [name for name, _ in outcomes.fields()]
-    first += trace.first
-    with files.writer(path, trace.require_host(), meta, names, first, overwrite=force) as write:
-        for start, columns, _ in trace.stretches():
-            write(columns, outcomes[start : start + len(columns.ts)])
-
-
 def write_state(path: str, sim: Simulator, force: bool) -> None:
     """Write the ports as a table, or a checkpoint, by the suffix."""
     if Path(path).suffix in FRAME_WRITERS:
@@ -179,19 +262,26 @@ def write_state(path: str, sim: Simulator, force: bool) -> None:
         sim.save(path, overwrite=force)
 
 
-def write_deliveries(path: str, run: Run, force: bool) -> None:
-    """Write the log of deliveries, and say so if it is not all of them."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        frame = run.deliveries
-    write_frame(path, frame, force)
-    for _ in caught:
-        delivered = run.totals()["delivered"]
+def frame_of(run: Run, name: str, where: str) -> pd.DataFrame:
+    """Return a run's frame, and say so if it is the log of deliveries and not all of them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if name == "deliveries" else "default")
+        frame: pd.DataFrame = getattr(run, name)
+    delivered = run.totals()["delivered"]
+    if name == "deliveries" and len(frame) < delivered:
         print(
-            f"evtsim: {path} has the first {len(frame):,} of {delivered:,} deliveries "
-            "(--most keeps more)",
+            f"evtsim: {where} has the first {len(frame):,} of {delivered:,} deliveries "
+            "(replay --most keeps more)",
             file=sys.stderr,
         )
+    return frame
+
+
+def save_run(run: Run, folder: str, force: bool) -> None:
+    """Keep a run; what a log of deliveries lacks is said in a line of our own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the log has the first")
+        run.save(folder, overwrite=force)
 
 
 def write_frame(path: str, frame: pd.DataFrame, force: bool) -> None:
@@ -270,10 +360,13 @@ def show(
         names = ", ".join([*FRAMES, "outcomes"])
         raise EvtsimError(f"no frame {name!r} (expected one of: {names})")
     run = Run.load(folder)
+    if name in run.parts:
+        where = f"{run.parts[name]!r}, which Parquet's readers open as one"
+        raise EvtsimError(f"{folder}: {name} are in part files in {where}")
     kept = run.outcomes if name == "outcomes" else run
     if kept is None:
         raise EvtsimError(f"{folder}: outcomes were not kept (replay --outcomes keeps them)")
-    frame: Any = kept.frame() if isinstance(kept, Outcomes) else getattr(run, name)
+    frame: Any = kept.frame() if isinstance(kept, Outcomes) else frame_of(run, name, folder)
     for path, method in ((csv, "to_csv"), (parquet, "to_parquet")):
         if path == "-" and method == "to_csv":
             print(frame.to_csv(index=False), end="")

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from evtsim.run import Run
 
 
-def print_run(run: Run, as_json: bool, seconds: float) -> None:
-    """Print the summary of a replay."""
+def print_run(run: Run, as_json: bool, seconds: float, applied: int | None = None) -> None:
+    """Print the summary of a replay, of whose records `applied` took so many seconds."""
     from evtsim import abi, statistics
 
     operations = [
@@ -36,7 +36,7 @@ def print_run(run: Run, as_json: bool, seconds: float) -> None:
             }
         )
         return
-    print_totals(run, totals, vcpus, seconds)
+    print_totals(run, totals, vcpus, seconds, run.records if applied is None else applied)
     print_types(types)
     print_ports("busiest", top(ports, "raised"))
     print_ports("most coalescing", top(ports, "coalesced"))
@@ -49,13 +49,16 @@ def top(ports: list[dict[str, int]], name: str, count: int = 5) -> list[dict[str
     return [p for p in sorted(ports, key=lambda p: -p[name])[:count] if p[name]]
 
 
-def print_totals(run: Run, totals: dict[str, Any], vcpus: dict[str, int], seconds: float) -> None:
+def print_totals(
+    run: Run, totals: dict[str, Any], vcpus: dict[str, int], seconds: float, applied: int
+) -> None:
     """Print what holds for the whole replay, a line each."""
     effects = ", ".join(f"{name} {totals[name]:,}" for name in run.effects() if totals[name])
-    rate = f"{seconds:.2f} s, {run.records / max(seconds, 1e-9) / 1e6:.1f} M records/s"
+    rate = f"{seconds:.2f} s, {applied / max(seconds, 1e-9) / 1e6:.1f} M records/s"
+    now = "" if applied == run.records else f", {applied:,} of them now,"
     fields: dict[str, object] = {
         "host": repr(run.host).strip("<>"),
-        "records": f"{totals['records']:,} replayed in {rate}",
+        "records": f"{totals['records']:,} replayed{now} in {rate}",
         "time span": duration(totals["duration_ns"]),
         "errors": totals["errors"],
         "delivered": totals["delivered"],
@@ -68,10 +71,19 @@ def print_totals(run: Run, totals: dict[str, Any], vcpus: dict[str, int], second
             f"kicks {vcpus['kicks']:,}, upcalls {vcpus['upcalls']:,}, of them spurious "
             f"{vcpus['spurious']:,}, largest batch {vcpus['largest_batch']:,}"
         )
-        fields["still pending"] = f"{vcpus['pending']:,} ports"
-    if run.guest and vcpus.get("ignored_upcalls"):
-        fields["ignored"] = f"{vcpus['ignored_upcalls']:,} upcall records: guests handle events"
+        pending = vcpus["pending"]
+        fields["still pending"] = f"{pending:,} port{'' if pending == 1 else 's'}"
+    if run.guest and (ignored := ignored_upcalls(run)):
+        records = f"{ignored:,} upcall record{'' if ignored == 1 else 's'}"
+        fields["ignored"] = f"{records}: guests handle events"
     print_fields(fields)
+
+
+def ignored_upcalls(run: Run) -> int:
+    """Count the upcall records that did nothing, since a guest handles events; of any level."""
+    from evtsim.abi import Op
+
+    return sum(row.records for row in run.tally() if row.op == Op.UPCALL and row.rc == 0)
 
 
 def print_types(types: list[dict[str, Any]]) -> None:

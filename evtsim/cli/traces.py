@@ -22,7 +22,7 @@ from evtsim.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from evtsim.trace import Trace
+    from evtsim.trace import Trace, TraceReader
 
 TraceFile = Annotated[
     str, typer.Argument(metavar="TRACE", help=".arrow, .parquet, .csv, .csv.gz, or - for CSV.")
@@ -35,6 +35,14 @@ def open_trace(path: str, host: str | None = None) -> Trace:
     from evtsim.trace import Trace
 
     return Trace.load(path, host=None if host is None else Host.from_json(host))
+
+
+def open_reader(path: str, host: str | None = None) -> TraceReader:
+    """Open a trace to be read once, with a host file's host if one is given."""
+    from evtsim.host import Host
+    from evtsim.trace import TraceReader
+
+    return TraceReader(path, host=None if host is None else Host.from_json(host))
 
 
 def workloads(
@@ -153,48 +161,59 @@ def info(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> None
     import numpy as np
 
     from evtsim import abi
+    from evtsim.cli.sizes import needs_line
+    from evtsim.trace.digest import Digest
 
-    loaded = open_trace(trace, host)
+    reader = open_reader(trace, host)
     ops: Any = np.zeros(65536, np.int64)
     doms: Any = np.zeros(65536, np.int64)
+    digest = Digest()
     first = last = None
-    for _, columns, _ in loaded.stretches():
+    records, recorded = 0, []
+    for piece in reader:
+        columns = piece.columns
         ops += np.bincount(columns.op, minlength=65536)
         doms += np.bincount(columns.dom, minlength=65536)
-        first = int(columns.ts[0]) if first is None else first
+        digest.update(columns)
+        if first is None:
+            first = int(columns.ts[0])
+            recorded = [n for n, _ in piece.recorded.fields()] if piece.recorded else []
         last = int(columns.ts[-1])
-    recorded = loaded[:1].recorded
+        records += len(piece)
     span = 0 if first is None or last is None else last - first
+    needs, needed = needs_line(trace, records, reader.host)
     facts: dict[str, Any] = {
-        "records": len(loaded),
-        "bytes": 24 * len(loaded),
+        "records": records,
+        "bytes": 24 * records,
         "first_ts": first,
         "last_ts": last,
         "calling_domains": int(np.count_nonzero(doms)),
-        "host": repr(loaded.host).strip("<>"),
-        "recorded": [name for name, _ in recorded.fields()] if recorded is not None else [],
-        "digest": loaded.digest(),
-        "meta": loaded.meta,
+        "host": repr(reader.host).strip("<>"),
+        "recorded": recorded,
+        "digest": digest.of(reader.host),
+        "meta": reader.meta,
+        "replay": needed,
     }
     mix = {abi.op_name(int(n)): int(ops[n]) for n in np.argsort(-ops, kind="stable") if ops[n]}
     if as_json:
         print_json({**facts, "operations": mix})
         return
-    rate = f", {len(loaded) / span * 1e9:,.4g} records a second" if span else ""
+    rate = f", {records / span * 1e9:,.4g} records a second" if span else ""
     print_fields(
         {
-            "records": len(loaded),
-            "columns": size(24 * len(loaded)),
+            "records": records,
+            "columns": size(24 * records),
             "time span": duration(span) + rate,
             "calling domains": facts["calling_domains"],
             "host": facts["host"],
-            "recorded": ", ".join(facts["recorded"]) or "nothing",
+            "recorded": ", ".join(recorded) or "nothing",
             "digest": facts["digest"],
-            "made by": json.dumps(loaded.meta) if loaded.meta else "unknown",
+            "made by": json.dumps(reader.meta) if reader.meta else "unknown",
+            "to replay": needs,
         }
     )
     print()
-    share = 100 / max(1, len(loaded))
+    share = 100 / max(1, records)
     print_table(["operation", "records", "%"], [(name, n, n * share) for name, n in mix.items()])
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,10 @@ from evtsim.dtypes import Columns
 from evtsim.outcomes import Outcomes
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from evtsim.dtypes import Array
+    from evtsim.host import Host
 
 Loaded = tuple[Columns, Outcomes | None]
 
@@ -28,11 +31,19 @@ class Chunk:
         How many.
     load : callable
         Gives the checked columns and recorded outcomes, and raises TraceError.
+    walk : callable, optional
+        Gives the same in pieces, for chunks that may be too large to be loaded whole.
     """
 
-    def __init__(self, records: int, load: Callable[[], Loaded]) -> None:
+    def __init__(
+        self,
+        records: int,
+        load: Callable[[], Loaded],
+        walk: Callable[[], Iterator[Loaded]] | None = None,
+    ) -> None:
         self.records = records
         self.load = load
+        self.walk = walk or (lambda: iter((load(),)))
 
     @classmethod
     def of(cls, columns: Columns, recorded: Outcomes | None = None) -> Chunk:
@@ -56,6 +67,21 @@ class Chunk:
             return Columns(*(column[part] for column in columns)), recorded and recorded[part]
 
         return Chunk(len(range(*part.indices(self.records))), load)
+
+
+class Contents(NamedTuple):
+    """What a trace file holds, as far as opening it tells.
+
+    `chunks` may be walked once only, if `records` is None: nobody knows how many there are
+    before they have all been read. `first` is the number that the first record has in the trace
+    this one is a slice of.
+    """
+
+    chunks: Iterable[Chunk]
+    host: Host | None
+    meta: dict[str, Any]
+    first: int
+    records: int | None
 
 
 def join(chunks: list[Chunk]) -> Chunk:

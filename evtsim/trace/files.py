@@ -15,10 +15,9 @@ from evtsim.errors import TraceError
 from evtsim.host import Host
 from evtsim.outcomes import Outcomes
 from evtsim.trace import arrow, csv, parquet
-from evtsim.trace.chunk import Chunk
+from evtsim.trace.chunk import Chunk, Contents
 
 Write = Callable[[Columns, Outcomes | None], None]
-Contents = tuple[list[Chunk], Host | None, dict[str, Any], int]
 
 FORMATS = {".arrow": arrow, ".parquet": parquet, ".csv": csv, ".csv.gz": csv}
 
@@ -35,7 +34,7 @@ def _format(path: str | os.PathLike[str]) -> Any:
 
 
 def read(path: str | os.PathLike[str]) -> Contents:
-    """Open a trace file: chunks, host if it says so, provenance, number of the first record."""
+    """Open a trace file, and read of it what is needed to say what it holds."""
     module = _format(path)
     name = os.fspath(path)
     if name == "-" and sys.stdin is None:
@@ -48,9 +47,23 @@ def read(path: str | os.PathLike[str]) -> Contents:
                 raise TraceError("no such file", path=path)
         contents: Contents = module.read(name)
     except OSError as error:
-        # pyarrow's own OSErrors are about contents and carry no errno.
-        raise TraceError(error.strerror or _first_line(error), path=path) from None
+        raise _unreadable(error, path) from None
+    if isinstance(contents.chunks, Iterator):
+        return contents._replace(chunks=_read_on(contents.chunks, path))
     return contents
+
+
+def _read_on(chunks: Iterator[Chunk], path: str | os.PathLike[str]) -> Iterator[Chunk]:
+    """Yield chunks that are read as they are asked for."""
+    try:
+        yield from chunks
+    except OSError as error:
+        raise _unreadable(error, path) from None
+
+
+def _unreadable(error: OSError, path: str | os.PathLike[str]) -> TraceError:
+    # pyarrow's own OSErrors are about contents and carry no errno.
+    return TraceError(error.strerror or _first_line(error), path=path)
 
 
 @contextlib.contextmanager

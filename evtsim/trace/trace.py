@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from evtsim.outcomes import Outcomes
 from evtsim.trace import columns as door
 from evtsim.trace.chunk import CHUNK_RECORDS, Chunk, join
 from evtsim.trace.columns import FIELDS, OUT_PREFIX, Place
+from evtsim.trace.digest import Digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +91,14 @@ class Trace:
         """
         from evtsim.trace import files
 
-        chunks, stored, meta, first = files.read(path)
-        return cls(chunks, host or stored, meta, path=os.fspath(path), first=first)
+        contents = files.read(path)
+        return cls(
+            list(contents.chunks),
+            host or contents.host,
+            contents.meta,
+            path=os.fspath(path),
+            first=contents.first,
+        )
 
     @classmethod
     def from_records(
@@ -276,13 +282,13 @@ class Trace:
         """
         start = last = 0
         for chunk in self._chunks:
-            columns, recorded = chunk.load()
-            last = door.check_order(columns.ts, last, Place(self.path, self.first + start))
-            for begin in range(0, chunk.records, size):
-                part = slice(begin, begin + size)
-                piece = Columns(*(column[part] for column in columns))
-                yield start + begin, piece, recorded and recorded[part]
-            start += chunk.records
+            for columns, recorded in chunk.walk():
+                last = door.check_order(columns.ts, last, Place(self.path, self.first + start))
+                for begin in range(0, len(columns.ts), size):
+                    part = slice(begin, begin + size)
+                    piece = Columns(*(column[part] for column in columns))
+                    yield start + begin, piece, recorded and recorded[part]
+                start += len(columns.ts)
 
     def __len__(self) -> int:
         return sum(chunk.records for chunk in self._chunks)
@@ -337,14 +343,10 @@ class Trace:
 
         Does not depend on the file's format, on chunks, provenance or recorded outcomes.
         """
-        digests = [hashlib.sha256() for _ in FIELDS]
+        digest = Digest()
         for _, columns, _ in self.stretches():
-            for digest, column in zip(digests, columns, strict=True):
-                little = column.astype(column.dtype.newbyteorder("<"), copy=False)
-                digest.update(little.view(np.uint8).data)
-        whole = hashlib.sha256(b"".join(digest.digest() for digest in digests))
-        whole.update(self.host.to_json_text().encode() if self.host else b"")
-        return whole.hexdigest()
+            digest.update(columns)
+        return digest.of(self.host)
 
     def validate(self) -> Validation:
         """Look for errors, and note what the host will answer with an errno."""

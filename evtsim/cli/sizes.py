@@ -1,0 +1,93 @@
+"""What the command line says of the size of a replay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from evtsim.cli.output import duration, print_fields, print_json, size
+
+if TYPE_CHECKING:
+    from evtsim.guest import Guest
+    from evtsim.host import Host
+    from evtsim.sizing import Size
+    from evtsim.trace import TraceReader
+
+
+def print_needs(
+    reader: TraceReader, guest: Guest | None, stats: str | None, outcomes: bool, as_json: bool
+) -> None:
+    """Print what a replay needs, and how long it takes, measured on its first records."""
+    from evtsim import sizing
+
+    path = reader.path or ""
+    host = reader.require_host()
+    rate = sizing.measure(path, host, guest, stats, outcomes=outcomes)
+    needs = sizing.size_of(path, reader.records, host, guest, stats)
+    seconds = None
+    if rate is not None and needs.records is not None:
+        seconds = rate.ns * needs.records / 1e9
+    if as_json:
+        print_json(
+            {
+                **facts(needs),
+                "measured_records": rate and rate.records,
+                "measured_table_bytes": rate and rate.table_bytes,
+                "ns_per_record": rate and rate.ns,
+                "seconds": seconds,
+            }
+        )
+        return
+    fields = {"records": records(needs), "to read": known(needs.file_bytes)}
+    fields["tables"] = f"{known(needs.table_bytes)} at the start"
+    fields["statistics"] = f"{known(needs.statistics_bytes)} at the start"
+    if guest is not None:
+        fields["statistics"] += ", with the guest's tables"
+    if rate is not None:
+        fields["together"] = f"{size(rate.table_bytes)} after {rate.records:,} records"
+    fields["outcomes"] = f"{known(needs.outcome_bytes)} in memory; in files, 2.4 MB at a time"
+    if rate is not None and seconds is not None:
+        how = f"{rate.ns:.0f} ns a record, measured just now on the first {rate.records:,}"
+        fields["time"] = f"about {duration(round(seconds * 1e9))} ({how}; without writing)"
+    print_fields(dict(fields))
+
+
+def needs_line(path: str, known_records: int | None, host: Host | None) -> tuple[str, Any]:
+    """Say in a line what a replay would need, and return it as data, without replaying."""
+    from evtsim import sizing
+
+    needs = sizing.size_of(path, known_records, host)
+    ns = None if host is None else sizing.recall(host)
+    seconds = None if ns is None or needs.records is None else ns * needs.records / 1e9
+    data = {**facts(needs), "ns_per_record": ns, "seconds": seconds}
+    if host is None or needs.table_bytes is None or needs.statistics_bytes is None:
+        return "needs a host (--host FILE)", data
+    words = f"{size(needs.table_bytes + needs.statistics_bytes)} of tables or more"
+    if ns is None or seconds is None:
+        return f"{words}; 'evtsim replay --dry-run' measures how long", data
+    how = f"at {ns:.0f} ns a record, as the last such replay here took"
+    return f"{words}, about {duration(round(seconds * 1e9))} with --stats port ({how})", data
+
+
+def facts(needs: Size) -> dict[str, Any]:
+    """Return what is known of a replay's size, as data."""
+    return {
+        "records": needs.records,
+        "records_counted": needs.counted,
+        "file_bytes": needs.file_bytes,
+        "column_bytes": needs.column_bytes,
+        "outcome_bytes": needs.outcome_bytes,
+        "table_bytes": needs.table_bytes,
+        "statistics_bytes": needs.statistics_bytes,
+    }
+
+
+def records(needs: Size) -> str:
+    """Say how many records there are, or about how many."""
+    if needs.records is None:
+        return "unknown"
+    return f"{needs.records:,}" if needs.counted else f"about {needs.records:,}"
+
+
+def known(count: int | None) -> str:
+    """Say a number of bytes, if it is known."""
+    return "unknown" if count is None else size(count)
