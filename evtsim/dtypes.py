@@ -467,14 +467,12 @@ class Columns(NamedTuple):
     arg1: Array
 
 
-class Scratch(NamedTuple):
-    """Room for a block of records on their way from columns to outcomes."""
+class Sorted(NamedTuple):
+    """A block of records that threads share, each thread's part of it by groups of domains."""
 
-    routes: Array  # int64, (block,): what each record does, to whom
-    # The same, each part of a block by groups of domains; of length 1 where blocks are not sorted
-    sorted: Array  # int64, (parts, block)
-    records: Array  # int64, (parts, block): whose they are, by number in the block
-    ends: Array  # int64, (parts, groups + 2): where each group begins, and the next
+    routes: Array  # int64, (parts, of a part): what each record does, to whom
+    records: Array  # int32, (parts, of a part): whose they are, by number in the block
+    starts: Array  # int64, (parts, groups + 2): where each group's begin; one for room at the end
 
 
 class OutcomeColumns(NamedTuple):

@@ -12,16 +12,15 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import announced
+from evtsim.crew import Crew
 from evtsim.dtypes import (
     BUCKET_PORTS,
     CHANGE,
     NEVER,
-    TIMELINE_GROUPS,
     WATCH,
     Array,
     Columns,
     OutcomeColumns,
-    Scratch,
     Tables,
 )
 from evtsim.errors import EvtsimError, HostError, TraceError, shown
@@ -33,7 +32,6 @@ from evtsim.kernels.watch import UNSEEN, replay_watching
 from evtsim.outcomes import FIELDS, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
-from evtsim.trace.chunk import CHUNK_RECORDS
 
 if TYPE_CHECKING:
     from evtsim.interop.snapshots import Snapshot
@@ -57,11 +55,11 @@ FIRST_CHANGES = 1024
 """Room for the changes of a watched port in one stretch, to begin with."""
 
 
-BLOCK = 1 << 10
-"""Records that are resolved before they are carried out: their routes stay in the first cache."""
+STRETCH = 1 << 20
+"""Records that are checked before they are applied, at the most."""
 
-LONG_BLOCK = 1 << 20
-"""The same where they are sorted by domains in between: hundreds of records to a domain."""
+BLOCK = 1 << 14
+"""Records that are resolved before they are carried out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,8 @@ class Simulator:
         What to count on the way: nothing, what belongs to vcpus, domains and the host, or
         ports too. See docs/statistics.md.
     threads : int
-        The most cores to use. The answers do not depend on it; one trace is replayed on one.
+        The most cores to use. The answers do not depend on it. Worth it for hosts of thousands of
+        domains; with a log of deliveries, one is used.
     deliveries : int, optional
         Keep a log of deliveries, and no more than so many: the earliest. Needs stats="port".
 
@@ -147,19 +146,8 @@ class Simulator:
             raise EvtsimError("a log of deliveries needs stats='port'")
         self.state = _state or State(host, LEVELS.index(stats), guest, int(deliveries or 0))
         self.compile_seconds = 0.0
-        self._scratch = self._make_scratch()
-
-    def _make_scratch(self) -> Scratch:
-        """Make room for a block: a long one where it is worth sorting."""
-        groups = min(len(self.host), TIMELINE_GROUPS)
-        sorts = len(self.host) > groups and (self.state.level or self.guest is not None)
-        block = LONG_BLOCK if sorts else BLOCK
-        return Scratch(
-            np.zeros(block, np.int64),
-            np.zeros((1, block if sorts else 1), np.int64),
-            np.zeros((1, block if sorts else 1), np.int64),
-            np.zeros((1, groups + 2 if sorts else 1), np.int64),
-        )
+        self._routes = np.zeros(BLOCK, np.int64)
+        self._crew = Crew(int(threads), len(host)) if threads > 1 and not deliveries else None
 
     @property
     def records(self) -> int:
@@ -199,8 +187,8 @@ class Simulator:
             raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
         total = len(trace)
         store = Outcomes.zeros(total) if outcomes else None
-        scratch = Outcomes.zeros(min(total, CHUNK_RECORDS)) if store is None else None
-        for start, columns, _ in trace.stretches():
+        scratch = Outcomes.zeros(min(total, STRETCH)) if store is None else None
+        for start, columns, _ in trace.stretches(STRETCH):
             part = slice(start, start + len(columns.ts))
             if store is None:
                 assert scratch is not None
@@ -260,7 +248,7 @@ class Simulator:
             if watched["used"][0] == len(changes):
                 changes = np.concatenate([changes, np.zeros_like(changes)])
             done: int = replay_watching(
-                tables, columns, store, start, stop, self._scratch, watched, changes
+                tables, columns, store, start, stop, self._routes, watched, changes
             )
             return done
 
@@ -318,8 +306,16 @@ class Simulator:
     ) -> int:
         """Apply records and nothing else."""
         prefetching = tables.ports.nbytes > CACHED_BYTES
-        done: int = replay(tables, columns, store, start, stop, self._scratch, prefetching)
-        return done
+        while start < stop:
+            until = stop
+            if self._crew:
+                start = self._crew.replay(tables, columns, store, start, stop, prefetching)
+                until = min(stop, max(self._crew.waits, start))
+            done: int = replay(tables, columns, store, start, until, self._routes, prefetching)
+            if done < until:
+                return done
+            start = until
+        return stop
 
     def _apply_stretch(
         self,
@@ -350,6 +346,8 @@ class Simulator:
                 done = (step or self._replay)(self.state.tables, columns, store, done, stop)
                 if done < stop:
                     self.state.grow()
+        if self._crew:
+            self._crew.settle(self.state.tables)
         self.compile_seconds += announcer.seconds
         row = self.state.tables.host
         row["records"] += stop

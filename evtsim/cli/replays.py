@@ -104,6 +104,9 @@ def replay(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
+    threads: Annotated[
+        int, typer.Option(metavar="N", help="Cores to use; the answers are the same.")
+    ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it needs and how long it takes.")
     ] = False,
@@ -155,6 +158,7 @@ def replay(
         every=None if every is None else count(every),
         resume=resume,
         drain=drain,
+        threads=threads,
         overwrite=force,
         start=begun,
         before=before,

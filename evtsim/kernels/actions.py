@@ -8,8 +8,8 @@ any order. Then the actions are carried out, each on one domain, in each domain'
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import hot, hot_if, kernel
-from evtsim.kernels import due, guest, pool, port_ops, ports, routes, stats, two_level
+from evtsim._jit import hot, hot_if
+from evtsim.kernels import due, guest, pool, port_ops, ports, routes, stats, timeline, two_level
 from evtsim.kernels.bits import prefetch
 
 SEND = int(abi.Op.SEND)
@@ -107,7 +107,7 @@ def act(tables, outcome, i, ts, route, often):
     """Carry out what record i does; `often` is set_pending's. The effects."""
     kind, dom, vcpu, port = routes.unpacked(route)
     if tables.level is not None or tables.guest is not None:
-        stats.tick(tables, ts)
+        timeline.tick(tables, ts)
     catch_up(tables, dom, ts)
     effects = 0
     if kind <= NOTIFY_IPI:
@@ -149,60 +149,24 @@ def look_ahead(tables, route):
         prefetch(tables.port_notified, pool.pool_index(tables, dom, port))
 
 
-@kernel
-def sort(tables, scratch, part, first, last):
-    """Sort routes `first` to `last` of a block by groups of domains, each group's in order."""
-    shift = tables.host[0]["group_shift"]
-    ends = scratch.ends[part]
-    ends[:] = 0
-    for k in range(first, last):
-        ends[np.uint64((routes.domain(scratch.routes[np.uint64(k)]) >> shift) + 2)] += 1
-    for group in range(2, len(ends)):
-        ends[group] += ends[group - 1]
-    for k in range(first, last):
-        route = scratch.routes[np.uint64(k)]
-        begin = np.uint64((routes.domain(route) >> shift) + 1)
-        place = np.uint64(ends[begin])
-        ends[begin] += 1
-        scratch.sorted[part, place] = route
-        scratch.records[part, place] = k
-
-
 @hot
-def act_all(tables, trace, outcome, start, count, scratch, first_group, last_group, prefetching):
-    """Carry out a block of `count` records that begins with record `start`.
-
-    As it is, or sorted, groups first_group to last_group: what a group touches is in the caches.
-    The order within each domain is all that matters.
-    """
-    in_order = last_group == 0
+def act_in_order(tables, trace, outcome, start, count, block, prefetching):
+    """Carry out the routes of `count` records from record `start` on."""
     often = 0
     coalesced = 0
-    for group in range(first_group, max(last_group, 1)):
-        for part in range(1 if in_order else len(scratch.ends)):
-            first = 0
-            last = count
-            if not in_order:
-                first = scratch.ends[part, group]
-                last = scratch.ends[part, group + 1]
-                if first == last:
-                    continue
-                go_back(tables, trace, start + scratch.records[part, first])
-            todo = scratch.routes if in_order else scratch.sorted[part]
-            for k in range(first, last):
-                at = np.uint64(k)
-                if prefetching:
-                    look_ahead(tables, todo[np.uint64(min(k + AHEAD, last - 1))])
-                i = np.uint64(start + (k if in_order else scratch.records[part, at]))
-                effects = act(tables, outcome, i, trace.ts[i], todo[at], often)
-                coalesced += (effects >> 1) & 1
-                if k & 255 == 255:
-                    often = 1 if coalesced > MOSTLY else 0
-                    coalesced = 0
+    for k in range(count):
+        if prefetching:
+            look_ahead(tables, block[np.uint64(min(k + AHEAD, count - 1))])
+        i = np.uint64(start + k)
+        effects = act(tables, outcome, i, trace.ts[i], block[np.uint64(k)], often)
+        coalesced += (effects >> 1) & 1
+        if k & 255 == 255:
+            often = 1 if coalesced > MOSTLY else 0
+            coalesced = 0
 
 
 @hot
 def go_back(tables, trace, record):
     """Let it be the time of a record that may lie before now."""
     if tables.level is not None or tables.guest is not None:
-        stats.be(tables, trace.ts[np.uint64(record)])
+        timeline.be(tables, trace.ts[np.uint64(record)])

@@ -10,7 +10,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import hot, hot_if, kernel_if
 from evtsim.dtypes import NEVER
-from evtsim.kernels import due, fifo, pool, port_ops, stats, two_level
+from evtsim.kernels import due, fifo, pool, port_ops, stats, timeline, two_level
 from evtsim.kernels.bits import ONE, ZERO, bit, trailing_zeros
 
 TIMER = int(abi.Virq.TIMER)
@@ -33,7 +33,7 @@ def catch_up(tables, dom, ts):
     if tables.guest_domains[dom]["due"] < ts:
         now = tables.host[0]["now"]
         run_until(tables, dom, ts)
-        stats.be(tables, now)
+        timeline.be(tables, now)
 
 
 @hot_if("guest")
@@ -57,7 +57,7 @@ def run_until(tables, dom, ts):
             tables.guest_domains[dom]["due"] = soonest
             return last
         last = soonest
-        stats.be(tables, soonest)
+        timeline.be(tables, soonest)
         index = np.int64(tables.guest_vcpus[row]["eoi_first"])
         if index and tables.eois[index]["due"] == soonest:
             end_of_interrupt(tables, dom, index)
@@ -275,5 +275,5 @@ def run_all(tables, ts):
             last = max(last, run_until(tables, dom, ts))
             host["last_ts"] = last
     host["last_ts"] = last if ts == _NEVER else ts
-    stats.be(tables, host["last_ts"])
+    timeline.be(tables, host["last_ts"])
     return True

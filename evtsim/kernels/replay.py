@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import entry, hot, hot_if, kernel
 from evtsim.dtypes import TALLY_OPS
-from evtsim.kernels import actions, around, fifo, guest, ports, stats
+from evtsim.kernels import actions, around, fifo, guest, ports, stats, timeline
 from evtsim.kernels.bits import prefetch
 
 # Operations by name, as numba wants constants.
@@ -235,7 +235,7 @@ def other_domain(tables, dom, op, arg0):
 
 
 @hot
-def resolve(tables, trace, start, stop, scratch, prefetching):
+def resolve(tables, trace, start, stop, routes, prefetching):
     """Resolve records until one is left to `apply`; that record."""
     for record in range(start, stop):
         if prefetching:
@@ -245,27 +245,22 @@ def resolve(tables, trace, start, stop, scratch, prefetching):
         if route == actions.LEFT:
             return record
         actions.count(tables, trace, i, route)
-        scratch.routes[np.uint64(record - start)] = route
+        routes[np.uint64(record - start)] = route
     return stop
 
 
 @kernel
-def loop(tables, trace, outcome, start, stop, scratch, prefetching):
+def loop(tables, trace, outcome, start, stop, routes, prefetching):
     """Apply records; see `replay`."""
     while start < stop:
-        end = min(stop, start + min(len(scratch.routes), stats.log_room(tables)))
+        end = min(stop, start + min(len(routes), stats.log_room(tables)))
         if end <= start:
             return start
         if tables.level is not None or tables.guest is not None:
-            stats.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
-        end = resolve(tables, trace, start, end, scratch, prefetching)
+            timeline.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
+        end = resolve(tables, trace, start, end, routes, prefetching)
         if end > start:
-            count = end - start
-            groups = 0
-            if 4 * count > scratch.sorted.shape[1] > 1:
-                groups = scratch.ends.shape[1] - 2
-                actions.sort(tables, scratch, 0, 0, count)
-            actions.act_all(tables, trace, outcome, start, count, scratch, 0, groups, prefetching)
+            actions.act_in_order(tables, trace, outcome, start, end - start, routes, prefetching)
         else:
             i = np.uint64(start)
             guests_catch_up(tables, trace, i)
@@ -278,7 +273,7 @@ def loop(tables, trace, outcome, start, stop, scratch, prefetching):
 
 
 @entry
-def replay(tables, trace, outcome, start, stop, scratch, prefetching):
+def replay(tables, trace, outcome, start, stop, routes, prefetching):
     """Apply records start to stop of a stretch; the number of the first one not applied.
 
     Parameters
@@ -291,12 +286,12 @@ def replay(tables, trace, outcome, start, stop, scratch, prefetching):
         As long as the trace, all zero from `start` on; only what is not zero is stored, so that
         pages of rarely used columns are never touched.
     start, stop : int64
-    scratch : Scratch
-        For as many records as are resolved at a time.
+    routes : int64 array
+        Scratch, for as many records as are resolved at a time.
     prefetching : bool
         Worth it where the tables do not fit the caches.
     """
-    return loop(tables, trace, outcome, start, stop, scratch, prefetching)
+    return loop(tables, trace, outcome, start, stop, routes, prefetching)
 
 
 @entry

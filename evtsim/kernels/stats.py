@@ -10,8 +10,8 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, hot_if, kernel, kernel_if
-from evtsim.dtypes import TIMELINE_BINS, XEN_HERE
-from evtsim.kernels import pool
+from evtsim.dtypes import XEN_HERE
+from evtsim.kernels import pool, timeline
 from evtsim.kernels.bits import bit, leading_zeros
 
 PORT_LEVEL = 2
@@ -22,127 +22,6 @@ RESET_CONT = int(abi.Op.RESET_CONT)
 PIRQ = int(abi.PortState.PIRQ)
 VIRQ = int(abi.PortState.VIRQ)
 IPI = int(abi.PortState.IPI)
-
-
-# Time --------------------------------------------------------------------------------------------
-
-
-@hot
-def tick(tables, ts):
-    """Let it be ts (uint64, ns): what follows happens now."""
-    tables.host[0]["now"] = ts
-    on_tick(tables, ts)
-
-
-@hot
-def be(tables, ts):
-    """Let it be ts, which may lie before now: a domain catches up, or has done so."""
-    tables.host[0]["now"] = ts
-    on_jump(tables, ts)
-
-
-@hot
-def begin(tables, first, last):
-    """Begin a block of records from ts `first` to `last`; it is `first` now.
-
-    The timeline has bins for all of them, so that none is merged while they are under way.
-    """
-    tick(tables, first)
-    on_begin(tables, first, last)
-
-
-@hot_if("level")
-def on_begin(tables, first, last):
-    """Make bins up to ts `last`, and go on in that of `first`."""
-    if last > tables.host[0]["bin_end"]:
-        widen(tables, last)
-        on_jump(tables, first)
-
-
-@hot_if("level")
-def on_tick(tables, ts):
-    """Go on to the timeline's bin of ts, if it is a later one."""
-    host = tables.host[0]
-    if ts > host["bin_end"] or not host["started"]:
-        find_bin(tables, ts)
-
-
-@hot_if("level")
-def on_jump(tables, ts):
-    """Go to the timeline's bin of ts, which may be an earlier one."""
-    host = tables.host[0]
-    shift = host["bin_shift"]
-    place = (ts >> shift) - (host["first_ts"] >> shift)
-    if not host["started"] or place >= np.uint64(TIMELINE_BINS):
-        find_bin(tables, ts)
-        return
-    host["bin"] = np.int64(place)
-    host["bin_end"] = ((ts >> shift) << shift) + ((np.uint64(1) << shift) - np.uint64(1))
-
-
-@kernel_if("level")
-def find_bin(tables, ts):
-    """Find the timeline's row for ts, merging bins if there is none left."""
-    host = tables.host[0]
-    if not host["started"]:
-        host["started"] = 1
-        host["first_ts"] = ts
-    host["bin"] = widen(tables, ts)
-    shift = host["bin_shift"]
-    host["bin_end"] = ((ts >> shift) << shift) + ((np.uint64(1) << shift) - np.uint64(1))
-
-
-@kernel_if("level")
-def widen(tables, ts):
-    """Merge neighbouring bins until ts has one; its number.
-
-    Bins begin at multiples of their width, so that where they lie does not depend on what
-    came when.
-    """
-    host = tables.host[0]
-    while True:
-        shift = host["bin_shift"]
-        first = host["first_ts"] >> shift
-        if (ts >> shift) - first < np.uint64(TIMELINE_BINS):
-            return np.int64((ts >> shift) - first)
-        odd = np.int64(first & np.uint64(1))
-        for place in range(TIMELINE_BINS):
-            into = (place + odd) >> 1
-            for group in range(tables.timeline.shape[1]):
-                add_and_clear(tables.timeline, into, place, group)
-        host["bin_shift"] = shift + np.uint64(1)
-
-
-@kernel
-def add_and_clear(timeline, into, place, group):
-    """Move the counts of one bin to another."""
-    if into == place:
-        return
-    a = timeline[into, group]
-    b = timeline[place, group]
-    a["errors"] += b["errors"]
-    a["set"] += b["set"]
-    a["coalesced"] += b["coalesced"]
-    a["masked"] += b["masked"]
-    a["delivered"] += b["delivered"]
-    a["cleared"] += b["cleared"]
-    a["kicks"] += b["kicks"]
-    a["opened"] += b["opened"]
-    b["errors"] = 0
-    b["set"] = 0
-    b["coalesced"] = 0
-    b["masked"] = 0
-    b["delivered"] = 0
-    b["cleared"] = 0
-    b["kicks"] = 0
-    b["opened"] = 0
-
-
-@hot_if("level")
-def bin_now(tables, dom):
-    """Return the timeline's row of now and the domain's group, by reference."""
-    host = tables.host[0]
-    return tables.timeline[np.uint64(host["bin"]), np.uint64(dom >> host["group_shift"])]
 
 
 # Records -----------------------------------------------------------------------------------------
@@ -180,7 +59,7 @@ def record(tables, dom, op, rc, ts):
 @hot_if("level")
 def on_error(tables, dom):
     """Count a record with an errno, of a configured domain, at its time."""
-    bin_now(tables, dom)["errors"] += 1
+    timeline.bin_now(tables, dom)["errors"] += 1
 
 
 # Pending bits ------------------------------------------------------------------------------------
@@ -219,7 +98,7 @@ def on_notified(tables, dom, index, state, was, masked, priority):
     total["set"] += fresh
     total["coalesced"] += was
     total["masked"] += masked
-    now = bin_now(tables, dom)
+    now = timeline.bin_now(tables, dom)
     now["set"] += fresh
     now["coalesced"] += was
     now["masked"] += masked
@@ -243,7 +122,7 @@ def latency_bin(ns):
 @hot_if("level")
 def on_taken(tables, dom, events):
     """Count events whose pending bits an upcall took."""
-    bin_now(tables, dom)["delivered"] += events
+    timeline.bin_now(tables, dom)["delivered"] += events
     tables.domain_pending[dom]["now"] -= events
 
 
@@ -317,7 +196,7 @@ def has_log_room(tables, dom):
 def on_cleared(tables, dom, index, masked):
     """Count a pending bit that went without a delivery."""
     host = tables.host[0]
-    bin_now(tables, dom)["cleared"] += 1
+    timeline.bin_now(tables, dom)["cleared"] += 1
     tables.domain_pending[dom]["now"] -= 1
     if host["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
@@ -401,7 +280,7 @@ def pending_ports(tables, dom):
 def on_occupied(tables, dom):
     """Count a port in use."""
     domain = tables.domain_stats[dom]
-    bin_now(tables, dom)["opened"] += 1
+    timeline.bin_now(tables, dom)["opened"] += 1
     domain["in_use"] += 1
     domain["in_use_peak"] = max(domain["in_use_peak"], domain["in_use"])
 
@@ -409,7 +288,7 @@ def on_occupied(tables, dom):
 @kernel_if("level")
 def on_freed(tables, dom):
     """Count a port no longer in use."""
-    bin_now(tables, dom)["opened"] -= 1
+    timeline.bin_now(tables, dom)["opened"] -= 1
     tables.domain_stats[dom]["in_use"] -= 1
 
 
@@ -515,7 +394,7 @@ def on_to_xen(tables, index):
 def on_kick(tables, dom, row):
     """Count an upcall_pending that went from 0 to 1."""
     tables.vcpu_stats[row]["kicks"] += 1
-    bin_now(tables, dom)["kicks"] += 1
+    timeline.bin_now(tables, dom)["kicks"] += 1
 
 
 @kernel_if("level")

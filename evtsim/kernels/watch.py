@@ -112,12 +112,12 @@ def let_guest_run(tables, watch, changes, ts):
 
 
 @entry
-def replay_watching(tables, trace, outcome, start, stop, scratch, watch, changes):
+def replay_watching(tables, trace, outcome, start, stop, routes, watch, changes):
     """Apply records start to stop of a stretch; the number of the first one not applied.
 
     Parameters
     ----------
-    tables, trace, outcome, start, stop, scratch
+    tables, trace, outcome, start, stop, routes
         As for `replay`.
     watch : WATCH, (1,)
         The port; modified in place, and goes on from stretch to stretch.
@@ -132,7 +132,7 @@ def replay_watching(tables, trace, outcome, start, stop, scratch, watch, changes
             return record
         if np.int64(watch[0]["used"]) == len(changes):
             return record
-        if loop(tables, trace, outcome, record, record + 1, scratch, False) == record:
+        if loop(tables, trace, outcome, record, record + 1, routes, False) == record:
             return record
         note(tables, watch, changes, record, trace.ts[i], -1)
     return stop

@@ -1,4 +1,4 @@
-"""Blocks of records that are sorted by domains give what one record after the other gives."""
+"""Records that are resolved in blocks, or shared by threads, give what single ones give."""
 
 import numpy as np
 import pytest
@@ -6,37 +6,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evtsim
-from evtsim.dtypes import Scratch
+from evtsim.crew import Crew
 from tests.compare import host_of, outcome_rows, trace_of
 from tests.conformance.test_recordings import RECORDINGS
-from tests.properties.test_guest import assert_identical, guests
+from tests.properties.test_guest import guests
 from tests.strategies import runs
 
 
-def sorting(sim, block):
-    """Let a small host's blocks be sorted, as a large host's are."""
-    sim._scratch = Scratch(
-        np.zeros(block, np.int64),
-        np.zeros((1, block), np.int64),
-        np.zeros((1, block), np.int64),
-        np.zeros((1, len(sim.host) + 2), np.int64),
-    )
+def one_by_one(sim):
+    sim._routes = np.zeros(1, np.int64)
     return sim
 
 
-def record_by_record(sim):
-    sim._scratch = sim._scratch._replace(routes=np.zeros(1, np.int64))
+def shared(sim, threads, block, least):
+    """Let threads share even the shortest blocks."""
+    sim._crew = Crew(threads, len(sim.host), block, least)
     return sim
 
 
-@given(runs(size=80, profile=evtsim.abi.PROFILES), st.none() | guests, st.integers(2, 20))
-def test_sorted_blocks_change_nothing(run, guest, block):
+def assert_identical(one, other):
+    for name, table in one.state.snapshot().items():
+        if name != "result":
+            assert np.array_equal(table, other.state.snapshot()[name]), name
+
+
+@given(
+    runs(size=80, profile=evtsim.abi.PROFILES),
+    st.none() | guests,
+    st.sampled_from([None, "domain", "port"]),
+    st.integers(2, 4),
+    st.integers(2, 20),
+)
+def test_threads_change_nothing(run, guest, stats, threads, block):
     configs, records, _, reference = run
     host = host_of(configs, reference.profile.name)
     trace = trace_of(records, host)
-    plain = record_by_record(evtsim.Simulator(host, guest, "port", deliveries=1000))
-    sims = [sorting(evtsim.Simulator(host, guest, "port", deliveries=1000), block)]
-    sims += [evtsim.Simulator(host, guest, "port", deliveries=1000)]
+    plain = one_by_one(evtsim.Simulator(host, guest, stats))
+    sims = [shared(evtsim.Simulator(host, guest, stats), threads, block, 2)]
+    sims += [evtsim.Simulator(host, guest, stats)]
     rows = outcome_rows(plain.apply(trace))
     for sim in sims:
         assert outcome_rows(sim.apply(trace)) == rows
@@ -48,17 +55,31 @@ def test_recordings(path):
     recording = np.load(path)
     host = evtsim.Host(profile=path.parent.name, domains=recording["domains"])
     trace = evtsim.Trace.from_records(recording["trace"], host)
-    plain = record_by_record(evtsim.Simulator(host, stats="port"))
-    sim = sorting(evtsim.Simulator(host, stats="port"), 64)
-    assert plain.apply(trace).frame().equals(sim.apply(trace).frame())
-    assert_identical(plain, sim)
+    plain = one_by_one(evtsim.Simulator(host, stats="port"))
+    rows = plain.apply(trace).frame()
+    for threads in (2, 3):
+        sim = shared(evtsim.Simulator(host, stats="port"), threads, 64, 4)
+        assert rows.equals(sim.apply(trace).frame())
+        assert_identical(plain, sim)
 
 
-def test_a_trace_of_a_large_host_is_sorted_in_long_blocks():
+@pytest.mark.parametrize("guest", [None, evtsim.Guest(wake_ns=evtsim.Exponential(2000))])
+def test_a_large_host_is_shared(guest):
     trace = evtsim.workloads.generate("channels", records=300_000, domains=300, vcpus=2, ports=12)
-    sim = evtsim.Simulator(trace.host, stats="port")
-    assert sim._scratch.ends.shape[1] > 100
-    plain = evtsim.Simulator(trace.host, stats="port")
-    plain._scratch = evtsim.Simulator(evtsim.Host.uniform(2), stats="port")._scratch
+    plain = evtsim.Simulator(trace.host, guest, "port")
+    sim = evtsim.Simulator(trace.host, guest, "port", threads=2)
+    ends = []
+    replay = sim._crew.replay
+    sim._crew.replay = lambda *arguments: ends.append(replay(*arguments)) or ends[-1]
     assert plain.apply(trace).frame().equals(sim.apply(trace).frame())
     assert_identical(plain, sim)
+    assert max(np.diff([0, *ends])) > 100_000  # most of it at once
+
+
+def test_what_threads_counted_is_there_after_an_error():
+    good = evtsim.workloads.generate("channels", records=100_000, domains=2)
+    sim = evtsim.Simulator(good.host, stats="domain", threads=2)
+    sim.apply(good)
+    with pytest.raises(evtsim.TraceError):
+        sim.apply(good[:10])  # before the last record
+    assert sim.run().operations["records"].sum() == len(good)
