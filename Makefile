@@ -14,4 +14,4 @@ check:
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench:
-	$(PYTHON) -m venv .venv && $(BIN)/pip install -q '.[bench]' && $(BIN)/python -m bench.table
+	$(PYTHON) -m venv .venv && $(BIN)/pip install -q '.[bench]' && $(BIN)/python -m bench.table --save bench-$$(git rev-parse --short HEAD).json

@@ -1,9 +1,13 @@
 """Settings for all tests."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from evtsim._jit import cache_folder
 
 # Kernels compile in the first example that needs them, so there is no deadline.
 settings.register_profile(
@@ -13,6 +17,15 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("default")
+
+
+def pytest_configure(config):
+    """Before workers start, compile what they would all compile."""
+    starts_workers = getattr(config.option, "numprocesses", None) and not hasattr(
+        config, "workerinput"
+    )
+    if starts_workers and not any(cache_folder().iterdir()):
+        subprocess.run([sys.executable, "-m", "tests.warm"], cwd=config.rootpath, check=True)
 
 
 @pytest.fixture(scope="session")
