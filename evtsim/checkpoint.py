@@ -227,6 +227,8 @@ def _statistics_values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[t
     yield "deliveries", 0 <= row["logged"] <= len(tables["deliveries"])
     yield "deliveries", (len(tables["deliveries"]) > 1) == (len(fresh.deliveries) > 1)
     yield "errno_slots", tables["errno_slots"] == fresh.errno_slots
+    yield "host", not row["started"] or row["first_ts"] <= max(row["last_ts"], row["now"])
+    yield "domain_pending", tables["domain_pending"]["now"] >= 0
     if row["started"] and row["bin_shift"] < 64:
         first, last = (int(row[name]) >> int(row["bin_shift"]) for name in ("first_ts", "bin_end"))
         yield "timeline", 0 <= last - first < len(tables["timeline"])

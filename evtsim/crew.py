@@ -8,7 +8,8 @@ of domains, then take a share of the groups each. The answers are those of one t
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+import os
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,20 @@ from evtsim.dtypes import TIMELINE_GROUPS, Array, Columns, OutcomeColumns, Sorte
 from evtsim.kernels import shared
 from evtsim.tables import OPERATION_SLOTS
 
+MAX_THREADS = 256
+
 BLOCK = 1 << 20
 """Records of a block: enough that handing them to threads costs nothing."""
 
 LEAST = 1 << 14
 """Records that are worth a block."""
 
-SLOTS = [OPERATION_SLOTS.index(op) for op in (Op.SEND, Op.UNMASK, Op.MASK, Op.UPCALL)]
-EINVAL_SLOT = 1 + list(Errno).index(Errno.EINVAL)
+SLOTS = [
+    OPERATION_SLOTS.index(op)
+    for op in (Op.SEND, Op.UNMASK, Op.MASK, Op.UPCALL, Op.RAISE_VIRQ, Op.RAISE_PIRQ)
+]
+ERRNO_SLOTS = [0, *(1 + list(Errno).index(errno) for errno in (Errno.EINVAL, Errno.ENOENT))]
+"""Operations that threads count, and what these answer: places in the table of operations."""
 
 COUNTED = ("done", "failed", "effects", "types", "latency", "operations")
 """Tables that belong to no domain, or to the caller's, which is another than the one acted on."""
@@ -43,6 +50,7 @@ class Crew:
 
     def __init__(self, threads: int, domains: int, block: int = BLOCK, least: int = LEAST) -> None:
         self.threads = threads
+        self.domains = domains
         self.block = block
         self.least = least
         self.waits = 0
@@ -55,8 +63,13 @@ class Crew:
             np.zeros((threads, part), np.int32),
             np.zeros((threads, groups + 2), np.int64),
         )
-        self.pool = ThreadPoolExecutor(threads, "evtsim")
+        self._executor: ThreadPoolExecutor | None = None
+        self._process = 0
         self.own: list[dict[str, Any]] = []
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle as what it was made of: between stretches it holds nothing else."""
+        return Crew, (self.threads, self.domains, self.block, self.least)
 
     def replay(
         self,
@@ -163,8 +176,14 @@ class Crew:
 
     def _all(self, work: Any, items: list[Any]) -> list[Any]:
         """Do a piece of work on every thread; the last one on this."""
-        others = [self.pool.submit(work, *item) for item in items[:-1]]
-        last = work(*items[-1])
+        if self._executor is None or self._process != os.getpid():  # threads do not survive a fork
+            self._executor = ThreadPoolExecutor(self.threads, "evtsim")
+            self._process = os.getpid()
+        others = [self._executor.submit(work, *item) for item in items[:-1]]
+        try:
+            last = work(*items[-1])
+        finally:  # after Ctrl-C, too, nobody writes any more
+            wait(others)
         return [*(other.result() for other in others), last]
 
 
@@ -181,7 +200,7 @@ def _add_operations(total: Array, more: Array) -> None:
     The table is large, but a thread only counts these operations and answers.
     """
     for slot in SLOTS:
-        for errno in (0, EINVAL_SLOT):
+        for errno in ERRNO_SLOTS:
             old, new = total[slot, errno], more[slot, errno]
             where = np.flatnonzero(new["records"])
             first = np.minimum(old["first_ts"], new["first_ts"])[where]

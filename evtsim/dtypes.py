@@ -102,7 +102,7 @@ PORT_TABLE = np.dtype(
 )
 
 # Whom a send notifies, as an int64, from the lowest bit on: port (17 bits), vcpu (13), domain (15),
-# and what is done to it (2).
+# and what is done to it.
 ROUTE_VCPU, ROUTE_DOM, ROUTE_KIND = 17, 30, 45
 
 VIRQ_GLOBAL = 0

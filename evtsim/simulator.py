@@ -12,7 +12,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import announced
-from evtsim.crew import Crew
+from evtsim.crew import MAX_THREADS, Crew
 from evtsim.dtypes import (
     BUCKET_PORTS,
     CHANGE,
@@ -130,8 +130,8 @@ class Simulator:
     ) -> None:
         if not isinstance(host, Host):
             raise HostError(f"host is {host!r} (expected an evtsim.Host)")
-        if not isinstance(threads, (int, np.integer)) or threads < 1:
-            raise EvtsimError(f"threads is {shown(threads)} (expected at least 1)")
+        if not isinstance(threads, (int, np.integer)) or not 1 <= threads <= MAX_THREADS:
+            raise EvtsimError(f"threads is {shown(threads)} (expected 1 to {MAX_THREADS})")
         if guest is not None and not isinstance(guest, Guest):
             raise EvtsimError(f"guest is {shown(guest)} (expected an evtsim.Guest or None)")
         self.host = host
@@ -337,17 +337,19 @@ class Simulator:
                 value=first_ts,
                 expected=f"at least {self.last_ts}",
             )
-        if self.records == 0:
+        if self.records == 0 and not self.state.tables.host["started"][0]:
             self.state.tables.host["first_ts"] = first_ts
         store = OutcomeColumns(*(column for _, column in outcomes.fields()))
         with announced() as announcer:
-            done = 0
-            while done < stop:
-                done = (step or self._replay)(self.state.tables, columns, store, done, stop)
-                if done < stop:
-                    self.state.grow()
-        if self._crew:
-            self._crew.settle(self.state.tables)
+            try:
+                done = 0
+                while done < stop:
+                    done = (step or self._replay)(self.state.tables, columns, store, done, stop)
+                    if done < stop:
+                        self.state.grow()
+            finally:
+                if self._crew:
+                    self._crew.settle(self.state.tables)
         self.compile_seconds += announcer.seconds
         row = self.state.tables.host
         row["records"] += stop
@@ -394,8 +396,14 @@ class Simulator:
         save(path, self.state, overwrite=overwrite)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Simulator:
+    def load(cls, path: str | os.PathLike[str], threads: int = 1) -> Simulator:
         """Read a checkpoint.
+
+        Parameters
+        ----------
+        path : path-like
+        threads : int
+            As for :class:`Simulator`; a checkpoint does not say.
 
         Raises
         ------
@@ -404,7 +412,7 @@ class Simulator:
         """
         from evtsim.checkpoint import load
 
-        return cls._of(load(path))
+        return cls._of(load(path), threads)
 
     @classmethod
     def _of(cls, state: State, threads: int = 1) -> Simulator:

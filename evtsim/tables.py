@@ -116,7 +116,7 @@ def routes(tables: Mapping[str, Array]) -> Array:
     port = bucket[:, None] * BUCKET_PORTS + numbers
     own = ports["state"][index] == abi.PortState.IPI
     found[index[own]] = (
-        np.int64(1) << ROUTE_KIND
+        np.int64(abi.PortState.IPI - abi.PortState.INTERDOMAIN) << ROUTE_KIND
         | np.broadcast_to(dom[:, None], own.shape)[own] << ROUTE_DOM
         | ports["notify_vcpu"][index[own]].astype(np.int64) << ROUTE_VCPU
         | port[own]

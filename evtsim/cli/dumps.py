@@ -100,6 +100,10 @@ def _write_state(snapshot: Snapshot, path: str, force: bool) -> None:
     from evtsim.errors import EvtsimError
     from evtsim.simulator import Simulator
 
+    if path.endswith((".csv", ".parquet", ".arrow", ".json")):
+        raise EvtsimError(
+            f"{path}: a state is a checkpoint, and no table (expected another suffix)"
+        )
     if not Path(path).parent.is_dir():
         raise EvtsimError(f"{path}: No such file or directory")
     with warnings.catch_warnings():

@@ -161,7 +161,7 @@ def explain(
     print_fields(
         {
             "rule": explanation.rule,
-            "errnos, in order": f"{order} (docs/operations.md)",
+            "its errnos, in order": f"{order} (docs/operations.md)",
             "section": f"{explanation.section} (docs/semantics.md)",
             "decided by": explanation.function,
         }

@@ -137,7 +137,7 @@ def replay(
     if most is not None and files["deliveries"] is None:
         raise EvtsimError("--most is of --deliveries FILE (expected that, too)")
     logged = None if files["deliveries"] is None else count(most or "10M")
-    begun, before = start_of(start, reader, guest, deliveries)
+    begun, before = start_of(start, reader, guest, deliveries, threads)
     if drain and (begun.guest if begun else guest) is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
     level = None if stats == "none" else stats
@@ -202,7 +202,11 @@ def replay_whole(work: LongReplay, outcomes: str | None, force: bool) -> tuple[R
 
 
 def start_of(
-    start: str | None, reader: TraceReader, guest: Guest | None, deliveries: str | None
+    start: str | None,
+    reader: TraceReader,
+    guest: Guest | None,
+    deliveries: str | None,
+    threads: int,
 ) -> tuple[Simulator | None, dict[str, Any] | None]:
     """Load the simulator that --from names, and say what it had replayed."""
     from evtsim.errors import EvtsimError
@@ -212,7 +216,7 @@ def start_of(
         return None, None
     if guest is not None or deliveries is not None:
         raise EvtsimError("--from goes on with the checkpoint's guest and log (expected no other)")
-    sim = Simulator.load(start)
+    sim = Simulator.load(start, threads)
     if sim.host != reader.require_host():
         raise EvtsimError(f"{start}: is of another host than the trace")
     return sim, {"checkpoint": Path(start).name, "records": sim.records}

@@ -399,6 +399,10 @@ def _fill_statistics(state: State, ports: Columns) -> None:
     notified["masked"][index] = masked
     tables.set_type[index[pending]] = (kind + 4 * (priority + 1))[pending]
     size = len(state.host)
+    row = tables.host[0]  # the timeline begins with the dump
+    row["started"] = 1
+    row["first_ts"] = ts
+    row["bin_end"] = ts | ((np.uint64(1) << row["bin_shift"]) - np.uint64(1))
     stats, first = tables.domain_stats, tables.timeline[0]
     group = ports["dom"] >> int(tables.host["group_shift"][0])
     for name, chosen in (("set", pending), ("masked", masked)):

@@ -1,4 +1,4 @@
-"""Sends, upcalls, masks and unmasks: nearly all records of a trace, in two steps.
+"""Sends, interrupts, upcalls, masks and unmasks: nearly all records of a trace, in two steps.
 
 None of them changes what a port is. So a block of them is resolved first: what each does, to
 which port of which domain. That needs what ports are and nothing else, each record by itself, in
@@ -12,21 +12,28 @@ from evtsim._jit import hot, hot_if
 from evtsim.kernels import due, guest, pool, port_ops, ports, routes, stats, timeline, two_level
 from evtsim.kernels.bits import prefetch
 
+ENOENT = int(abi.Errno.ENOENT)
+NR_VIRQS = abi.NR_VIRQS
+PIRQ = int(abi.PortState.PIRQ)
+VIRQ = int(abi.PortState.VIRQ)
 SEND = int(abi.Op.SEND)
 UNMASK = int(abi.Op.UNMASK)
 MASK = int(abi.Op.MASK)
 UPCALL = int(abi.Op.UPCALL)
+RAISE_VIRQ = int(abi.Op.RAISE_VIRQ)
+RAISE_PIRQ = int(abi.Op.RAISE_PIRQ)
 FAULT_IN = int(abi.Fault.IN)
 FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
 EINVAL = int(abi.Errno.EINVAL)
 
-# What a record does; kinds of routes, see dtypes.py.
-NOTIFY = 0  # an interdomain port
-NOTIFY_IPI = 1
-DO_UPCALL = 2
-TO_MASK = 3  # vcpu: 1 to mask, 0 to unmask
-TO_NOWHERE = 4  # sent on a port of dom's that notifies no other
-FAIL = 5  # with EINVAL
+# What a record does: kinds of routes, see dtypes.py. Those up to 3 notify a port: they tell its
+# state.
+NOTIFY_LAST = 3
+DO_UPCALL = 4
+TO_MASK = 5  # vcpu: 1 to mask, 0 to unmask
+TO_NOWHERE = 6  # sent on a port of dom's that notifies no other
+NOTHING = 7
+FAIL = 8  # port: the errno
 
 LEFT = -1
 """In place of a route: not one of these operations, or something keeps it from starting."""
@@ -71,6 +78,10 @@ def resolve_any(tables, trace, i):
     port = np.int64(trace.arg0[i])
     if op == UPCALL:
         return routes.packed(DO_UPCALL, dom, vcpu, 0)
+    if op == RAISE_VIRQ:
+        return virq_route(tables, dom, port, np.int64(trace.arg1[i]))
+    if op == RAISE_PIRQ:
+        return pirq_route(tables, dom, port)
     if op == MASK:
         if port_ops.in_reach(tables, dom, port):
             return routes.packed(TO_MASK, dom, 1, port)
@@ -86,7 +97,38 @@ def resolve_any(tables, trace, i):
                 return routes.packed(TO_NOWHERE, dom, 0, port)
     else:
         return LEFT
-    return routes.packed(FAIL, dom, 0, 0)
+    return routes.packed(FAIL, dom, 0, EINVAL)
+
+
+@hot
+def virq_route(tables, dom, virq, vcpu):
+    """Return what send_guest_vcpu_virq, or send_guest_global_virq by the VIRQ's kind, comes to."""
+    if virq >= NR_VIRQS:
+        return routes.packed(FAIL, dom, 0, EINVAL)
+    if vcpu >= tables.domains[dom]["nr_vcpus"]:
+        return routes.packed(FAIL, dom, 0, ENOENT)
+    # A per-vcpu VIRQ's port always notifies its owner, so both kinds go the same way.
+    port = np.int64(tables.virqs[virq, ports.virq_row(tables, dom, virq, vcpu)])
+    return own_route(tables, dom, port, VIRQ)
+
+
+@hot
+def pirq_route(tables, dom, pirq):
+    """Return what send_guest_pirq comes to."""
+    domain = tables.domains[dom]
+    if pirq >= domain["nr_pirqs"]:
+        return routes.packed(FAIL, dom, 0, EINVAL)
+    port = np.int64(tables.pirqs[np.int64(domain["first_pirq"]) + pirq])
+    return own_route(tables, dom, port, PIRQ)
+
+
+@hot
+def own_route(tables, dom, port, state):
+    """Return what notifying a domain's own port on its notify vcpu is; port is 0 for none."""
+    if port == 0:
+        return routes.packed(NOTHING, dom, 0, 0)
+    vcpu = np.int64(tables.ports[pool.pool_index(tables, dom, port)]["notify_vcpu"])
+    return routes.packed(routes.notify(state), dom, vcpu, port)
 
 
 @hot
@@ -95,8 +137,9 @@ def count(tables, trace, i, route):
     op = np.int64(trace.op[i])
     dom = np.int64(trace.dom[i])
     if routes.kind(route) == FAIL:
-        tables.failed[op, EINVAL] += 1
-        stats.record(tables, dom, op, -EINVAL, trace.ts[i])
+        errno = routes.port(route)
+        tables.failed[op, errno] += 1
+        stats.record(tables, dom, op, -errno, trace.ts[i])
     else:
         tables.done[np.uint64(op)] += 1
         stats.record_done(tables, dom, op, trace.ts[i])
@@ -110,10 +153,12 @@ def act(tables, outcome, i, ts, route, often):
         timeline.tick(tables, ts)
     catch_up(tables, dom, ts)
     effects = 0
-    if kind <= NOTIFY_IPI:
+    if kind <= NOTIFY_LAST:
         index = pool.pool_index(tables, dom, port)
-        state = ports.IPI if kind else ports.INTERDOMAIN
+        state = routes.state(kind)
         effects = port_ops.set_pending(tables, dom, vcpu, port, index, state, often)
+        if state == VIRQ or state == PIRQ:
+            outcome.port[i] = port
     elif kind == DO_UPCALL:
         outcome.port[i] = port_ops.upcall(tables, dom, vcpu)
     elif kind == TO_MASK:
@@ -125,8 +170,8 @@ def act(tables, outcome, i, ts, route, often):
             effects = port_ops.unmask(tables, dom, port, index)
     elif kind == TO_NOWHERE:
         effects = ports.send_nowhere(tables, pool.pool_index(tables, dom, port))
-    else:
-        outcome.rc[i] = -EINVAL
+    elif kind == FAIL:
+        outcome.rc[i] = -port
         stats.on_error(tables, dom)
     outcome.effects[i] = effects
     tables.effects[np.uint64(effects)] += 1

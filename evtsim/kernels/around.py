@@ -22,34 +22,6 @@ INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
 ENOENT = int(abi.Errno.ENOENT)
 EINVAL = int(abi.Errno.EINVAL)
 
-NR_VIRQS = abi.NR_VIRQS
-
-
-@kernel
-def raise_virq(tables, dom, virq, vcpu):
-    """send_guest_vcpu_virq, or send_guest_global_virq by the VIRQ's kind."""
-    if virq >= NR_VIRQS:
-        return -EINVAL
-    if vcpu >= tables.domains[dom]["nr_vcpus"]:
-        return -ENOENT
-    port = np.int64(tables.virqs[virq, ports.virq_row(tables, dom, virq, vcpu)])
-    if port:
-        # A per-vcpu VIRQ's port always notifies its owner, so both kinds go the same way.
-        ports.notify(tables, dom, port)
-    return 0
-
-
-@kernel
-def raise_pirq(tables, dom, pirq):
-    """send_guest_pirq."""
-    domain = tables.domains[dom]
-    if pirq >= domain["nr_pirqs"]:
-        return -EINVAL
-    port = np.int64(tables.pirqs[np.int64(domain["first_pirq"]) + pirq])
-    if port:
-        ports.notify(tables, dom, port)
-    return 0
-
 
 @kernel
 def clear_pending(tables, dom, port):

@@ -28,8 +28,6 @@ INIT_CONTROL = int(abi.Op.INIT_CONTROL)
 EXPAND_ARRAY = int(abi.Op.EXPAND_ARRAY)
 SET_PRIORITY = int(abi.Op.SET_PRIORITY)
 RESET_CONT = int(abi.Op.RESET_CONT)
-RAISE_VIRQ = int(abi.Op.RAISE_VIRQ)
-RAISE_PIRQ = int(abi.Op.RAISE_PIRQ)
 MASK = int(abi.Op.MASK)
 CLEAR_PENDING = int(abi.Op.CLEAR_PENDING)
 UPCALL = int(abi.Op.UPCALL)
@@ -129,10 +127,6 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
         return fifo.set_priority(tables, dom, arg0, arg1)
     if op == RESET_CONT:
         return ports.reset_cont(tables, dom, arg0)
-    if op == RAISE_VIRQ:
-        return around.raise_virq(tables, dom, arg0, arg1)
-    if op == RAISE_PIRQ:
-        return around.raise_pirq(tables, dom, arg0)
     if op == CLEAR_PENDING:
         return around.clear_pending(tables, dom, arg0)
     if op == POLL:
@@ -252,10 +246,13 @@ def resolve(tables, trace, start, stop, routes, prefetching):
 @kernel
 def loop(tables, trace, outcome, start, stop, routes, prefetching):
     """Apply records; see `replay`."""
+    room = 0  # in the log, for that many records at least
     while start < stop:
-        end = min(stop, start + min(len(routes), stats.log_room(tables)))
-        if end <= start:
-            return start
+        if room <= 0:
+            room = stats.log_room(tables)
+            if room <= 0:
+                return start
+        end = min(stop, start + min(len(routes), room))
         if tables.level is not None or tables.guest is not None:
             timeline.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
         end = resolve(tables, trace, start, end, routes, prefetching)
@@ -267,7 +264,9 @@ def loop(tables, trace, outcome, start, stop, routes, prefetching):
             if not apply(tables, trace, outcome, i):
                 return start
             end = start + 1
+            room = 0  # it may have notified any number of ports
         actions.go_back(tables, trace, end - 1)
+        room -= end - start
         start = end
     return stop
 

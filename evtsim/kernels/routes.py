@@ -20,6 +20,18 @@ def packed(kind, dom, vcpu, port):
     return kind << ROUTE_KIND | dom << ROUTE_DOM | vcpu << ROUTE_VCPU | port
 
 
+@hot
+def notify(state):
+    """Return the kind of a route that notifies a port in a state."""
+    return state - INTERDOMAIN
+
+
+@hot
+def state(kind):
+    """Return the state of the port that a route of such a kind notifies."""
+    return kind + INTERDOMAIN
+
+
 @kernel
 def update(tables, dom, port, index):
     """Bring a port's word up to date: 0 where a send notifies no port."""
@@ -27,10 +39,13 @@ def update(tables, dom, port, index):
     route = 0
     if p["state"] == INTERDOMAIN and not p["xen"]:
         route = packed(
-            0, np.int64(p["remote_dom"]), np.int64(p["peer_vcpu"]), np.int64(p["remote_port"])
+            notify(INTERDOMAIN),
+            np.int64(p["remote_dom"]),
+            np.int64(p["peer_vcpu"]),
+            np.int64(p["remote_port"]),
         )
     elif p["state"] == IPI:
-        route = packed(1, dom, np.int64(p["notify_vcpu"]), port)
+        route = packed(notify(IPI), dom, np.int64(p["notify_vcpu"]), port)
     tables.routes[index] = route
 
 
@@ -49,6 +64,12 @@ def unpacked(route):
 def kind(route):
     """Return what a route does."""
     return route >> ROUTE_KIND
+
+
+@hot
+def port(route):
+    """Return a route's port, or what stands for it."""
+    return route & 0x1FFFF
 
 
 @hot

@@ -151,7 +151,7 @@ def on_delivered(tables, dom, row, port_number, index):
 def log(tables, dom, row, port_number, index):
     """Write a delivery down."""
     host = tables.host[0]
-    if host["now"] > host["log_until"]:
+    if host["now"] > host["log_until"] or host["logged"] == len(tables.deliveries):
         return
     entry = tables.deliveries[host["logged"]]
     host["logged"] += 1

@@ -1,5 +1,7 @@
 """Records that are resolved in blocks, or shared by threads, give what single ones give."""
 
+import copy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 import evtsim
 from evtsim.crew import Crew
+from evtsim.interop import dumps
 from tests.compare import host_of, outcome_rows, trace_of
 from tests.conformance.test_recordings import RECORDINGS
 from tests.properties.test_guest import guests
@@ -82,3 +85,45 @@ def test_what_threads_counted_is_there_after_an_error():
     with pytest.raises(evtsim.TraceError):
         sim.apply(good[:10])  # before the last record
     assert sim.run().operations["records"].sum() == len(good)
+
+
+def test_a_simulator_with_threads_is_copied_and_goes_on_in_another_process(monkeypatch):
+    trace = evtsim.workloads.generate("channels", records=100_000, domains=20)
+    sim = evtsim.Simulator(trace.host, threads=2)
+    sim.apply(trace[:50_000])
+    other = copy.deepcopy(sim)
+    assert_identical(sim, other)
+    threads = sim._crew._executor
+    monkeypatch.setattr("os.getpid", lambda: -1)  # threads do not survive a fork
+    for each in (sim, other):
+        each.apply(trace[50_000:])
+    assert_identical(sim, other)
+    assert sim._crew._executor is not threads
+
+
+def test_the_most_threads_are_said():
+    with pytest.raises(evtsim.EvtsimError, match=r"threads is 1000 \(expected 1 to 256\)"):
+        evtsim.Simulator(evtsim.Host.uniform(2), threads=1000)
+
+
+def test_the_timeline_of_a_dump_begins_with_it_whoever_replays():
+    host = evtsim.Host.uniform(2)
+    sim = evtsim.Simulator(host)
+    sim.call("alloc_unbound", dom=1, remote_dom=0)
+    sim.call("bind_interdomain", dom=0, remote_dom=1, remote_port=1)
+    snapshot = dumps.read(dumps.write(sim.state))[0]
+    build = evtsim.TraceBuilder(host)
+    for n in range(20):
+        build.send(dom=n % 2, port=1, ts=10_000_000 + n)
+    begun = []
+    for threads in (1, 2):
+        guest = evtsim.Guest(wake_ns=1000)
+        sim = evtsim.Simulator.from_dump(snapshot, host, guest, "port", ts=1_000_000)
+        if threads > 1:
+            shared(sim, threads, 8, 2)
+        sim.apply(build.trace())
+        begun.append(sim)
+    assert_identical(*begun)
+    starts = begun[0].run().timeline["start_ns"]
+    assert starts.min() <= 1_000_000 < 10_000_000 < starts.max() + 20_000
+    assert begun[0].run().totals()["duration_ns"] == 9_000_019
