@@ -32,6 +32,7 @@ from evtsim.kernels.watch import UNSEEN, replay_watching
 from evtsim.outcomes import FIELDS, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
+from evtsim.trace.chunk import CHUNK_RECORDS
 
 if TYPE_CHECKING:
     from evtsim.interop.snapshots import Snapshot
@@ -55,8 +56,8 @@ FIRST_CHANGES = 1024
 """Room for the changes of a watched port in one stretch, to begin with."""
 
 
-STRETCH = 1 << 20
-"""Records that are checked before they are applied, at the most."""
+SHARED_RECORDS = 1 << 20
+"""Records that are checked and applied together where threads share them."""
 
 BLOCK = 1 << 14
 """Records that are resolved before they are carried out."""
@@ -187,8 +188,9 @@ class Simulator:
             raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
         total = len(trace)
         store = Outcomes.zeros(total) if outcomes else None
-        scratch = Outcomes.zeros(min(total, STRETCH)) if store is None else None
-        for start, columns, _ in trace.stretches(STRETCH):
+        stretch = SHARED_RECORDS if self._crew else CHUNK_RECORDS
+        scratch = Outcomes.zeros(min(total, stretch)) if store is None else None
+        for start, columns, _ in trace.stretches(stretch):
             part = slice(start, start + len(columns.ts))
             if store is None:
                 assert scratch is not None
