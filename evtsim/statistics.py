@@ -304,13 +304,15 @@ def by_type(state: State) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     tables = state.tables
     by_kind = tables.latency.reshape(-1, len(LATENCY_TYPES), tables.latency.shape[1]).sum(axis=0)
-    for name, row, counts in zip(LATENCY_TYPES, tables.types, by_kind, strict=True):
+    kinds = tables.set_type % len(LATENCY_TYPES)
+    for kind, name in enumerate(LATENCY_TYPES):
+        row, counts = tables.types[kind], by_kind[kind]
         raised = int(row["set"] + row["coalesced"])
         if raised == 0:
             continue
         largest = highest(counts)
-        if state.level == PORT_LEVEL:  # no channel's was longer
-            largest = min(largest, int(tables.port_delivered["latency_max"].max()))
+        if state.level == PORT_LEVEL:
+            largest = _exact(largest, tables.port_delivered["latency_max"][kinds == kind])
         rows.append(
             {
                 "type": name,
@@ -351,6 +353,15 @@ def notified_ports(state: State) -> list[dict[str, int]]:
     chosen = np.unique(np.concatenate(most))
     rows = zip(*(column[chosen].tolist() for column in columns.values()), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+def _exact(edge: int, longest: Array) -> int:
+    """Return the longest of ports' longest latencies, if it lies in the bin with this upper edge.
+
+    A port that has been of another type may have a longer one: then only the bin is known.
+    """
+    known = int(longest.max(initial=0))
+    return known if edge - edge // 32 <= known <= edge else edge
 
 
 # Helpers -----------------------------------------------------------------------------------------

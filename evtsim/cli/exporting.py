@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from evtsim.cli.guests import Eoi, GuestSeed, Handler, Scan, Wake, guest_of, nanoseconds
+from evtsim.cli.guests import Drain, nanoseconds, with_guest
 from evtsim.cli.output import Force, HostFile, progress
 from evtsim.cli.traces import TraceFile, open_trace
 
 
+@with_guest
 def export(
     trace: TraceFile,
     perfetto: Annotated[
@@ -35,14 +36,8 @@ def export(
         typer.Option("--dom", metavar="DOM", help="Write this domain; repeatable, or 0,3,7-9."),
     ] = None,
     host: HostFile = None,
-    scan: Scan = None,
-    wake: Wake = None,
-    handler: Handler = None,
-    eoi: Eoi = None,
-    guest_seed: GuestSeed = None,
-    drain: Annotated[
-        bool, typer.Option("--drain", help="Let guests go on after the last record.")
-    ] = False,
+    guest: Any = None,
+    drain: Drain = False,
     force: Force = False,
 ) -> None:
     """Replay a trace and write what happened for Perfetto: pending bits, arrows, kicks.
@@ -53,7 +48,6 @@ def export(
     from evtsim.interop import perfetto as exporter
 
     loaded = open_trace(trace, host)
-    guest = guest_of(scan, wake, handler, eoi, guest_seed)
     if drain and guest is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
     with progress("exporting") as shown:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evtsim.cli.guests import Eoi, GuestSeed, Handler, Scan, Wake, guest_of
+from evtsim.cli.guests import with_guest
 from evtsim.cli.output import (
     HostFile,
     Json,
@@ -48,6 +48,7 @@ def open_history(trace: str, host: str | None, guest: Guest | None) -> History:
     return History(open_trace(trace, host), guest=guest)
 
 
+@with_guest
 def at(
     trace: TraceFile,
     record: Record,
@@ -57,18 +58,14 @@ def at(
     vcpus: Annotated[bool, typer.Option("--vcpus", help="The vcpus too.")] = False,
     rows: Rows = 40,
     host: HostFile = None,
-    scan: Scan = None,
-    wake: Wake = None,
-    handler: Handler = None,
-    eoi: Eoi = None,
-    guest_seed: GuestSeed = None,
+    guest: Any = None,
     as_json: Json = False,
 ) -> None:
     """Show the state that a record finds: domains and ports.
 
     N may be the number of records: the state at the end.
     """
-    history = open_history(trace, host, guest_of(scan, wake, handler, eoi, guest_seed))
+    history = open_history(trace, host, guest)
     number = count(record)
     with progress("replaying") as shown:
         state = history.at(number, progress=shown)
@@ -134,19 +131,16 @@ def rows_of(frame: pd.DataFrame) -> Any:
     return json.loads(frame.to_json(orient="records"))
 
 
+@with_guest
 def explain(
     trace: TraceFile,
     record: Record,
     host: HostFile = None,
-    scan: Scan = None,
-    wake: Wake = None,
-    handler: Handler = None,
-    eoi: Eoi = None,
-    guest_seed: GuestSeed = None,
+    guest: Any = None,
     as_json: Json = False,
 ) -> None:
     """Say what a record did and why its rc is what it is."""
-    history = open_history(trace, host, guest_of(scan, wake, handler, eoi, guest_seed))
+    history = open_history(trace, host, guest)
     with progress("replaying") as shown:
         explanation = history.explain(count(record), progress=shown)
     if as_json:
@@ -168,21 +162,18 @@ def explain(
     )
 
 
+@with_guest
 def port(
     trace: TraceFile,
     dom: Annotated[int, typer.Argument(metavar="DOM", help="A domain, alive or not.")],
     number: Annotated[int, typer.Argument(metavar="PORT", help="A port, in use or not.")],
     rows: Rows = 40,
     host: HostFile = None,
-    scan: Scan = None,
-    wake: Wake = None,
-    handler: Handler = None,
-    eoi: Eoi = None,
-    guest_seed: GuestSeed = None,
+    guest: Any = None,
     as_json: Json = False,
 ) -> None:
     """Show a port's life: every record that changed its state, pending or mask bit."""
-    history = open_history(trace, host, guest_of(scan, wake, handler, eoi, guest_seed))
+    history = open_history(trace, host, guest)
     with progress("replaying") as shown:
         frame = history.port(dom, number, progress=shown)
     if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evtsim.cli.guests import Eoi, GuestSeed, Handler, Scan, Wake, guest_of
+from evtsim.cli.guests import Drain, with_guest
 from evtsim.cli.output import (
     Force,
     HostFile,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FRAME_WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
 
 
+@with_guest
 def replay(
     trace: TraceFile,
     host: HostFile = None,
@@ -72,14 +73,8 @@ def replay(
             help="Begin with this checkpoint's state, and go on counting what it counts.",
         ),
     ] = None,
-    scan: Scan = None,
-    wake: Wake = None,
-    handler: Handler = None,
-    eoi: Eoi = None,
-    guest_seed: GuestSeed = None,
-    drain: Annotated[
-        bool, typer.Option("--drain", help="Let guests go on after the last record.")
-    ] = False,
+    guest: Any = None,
+    drain: Drain = False,
     deliveries: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +118,6 @@ def replay(
     from evtsim.streaming import LongReplay
 
     reader = open_reader(trace, host)
-    guest = guest_of(scan, wake, handler, eoi, guest_seed)
     parts, files = split_outputs({"outcomes": outcomes, "deliveries": deliveries})
     files["state"] = state
     if stats not in ("port", "domain", "none"):
@@ -350,7 +344,7 @@ def show(
     parquet: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write it here as Parquet.")
     ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-n", help="The most rows to print.")] = 40,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="The most rows to print.")] = 40,
     force: Force = False,
     as_json: Json = False,
 ) -> None:

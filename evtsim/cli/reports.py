@@ -8,11 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from evtsim.cli.guests import Eoi, GuestSeed, Handler, Scan, Wake, guest_of
+from evtsim.cli.guests import Drain, with_guest
 from evtsim.cli.output import Force, HostFile, count, progress, size
 from evtsim.cli.summary import print_run
 from evtsim.cli.traces import open_trace
@@ -31,6 +31,7 @@ MADE = (TRACE, RUN, PAGE, *(f"{name}.png" for name in PLOTS))
 SAMPLE = "xen-4.0-default.arrow"
 
 
+@with_guest
 def report(
     source: Annotated[
         str,
@@ -45,14 +46,8 @@ def report(
     ] = "report.html",
     title: Annotated[str | None, typer.Option(help="Its title, if not the trace's name.")] = None,
     host: HostFile = None,
-    scan: Scan = None,
-    wake: Wake = None,
-    handler: Handler = None,
-    eoi: Eoi = None,
-    guest_seed: GuestSeed = None,
-    drain: Annotated[
-        bool, typer.Option("--drain", help="Let guests go on after the last record.")
-    ] = False,
+    guest: Any = None,
+    drain: Drain = False,
     force: Force = False,
 ) -> None:
     """Write a run as one HTML page: findings in words, plots, tables.
@@ -62,7 +57,6 @@ def report(
     from evtsim import report as reports
 
     check_page(output, force)
-    guest = guest_of(scan, wake, handler, eoi, guest_seed)
     run = run_of(source, host, guest, drain)
     reports.write(run, output, title, overwrite=force)
     print(f"{output}: {size(Path(output).stat().st_size)}")

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 from evtsim.cli.output import duration, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
+    from evtsim.host import Host
     from evtsim.run import Run
+
+
+def host_line(host: Host) -> str:
+    """Say what a host is: what is alive may change."""
+    return repr(host).strip("<>").removeprefix("Host ").replace(" alive", " alive at first")
 
 
 def print_run(run: Run, as_json: bool, seconds: float, applied: int | None = None) -> None:
@@ -57,7 +63,7 @@ def print_totals(
     rate = f"{seconds:.2f} s, {applied / max(seconds, 1e-9) / 1e6:.1f} M records/s"
     now = "" if applied == run.records else f", {applied:,} of them now,"
     fields: dict[str, object] = {
-        "host": repr(run.host).strip("<>"),
+        "host": host_line(run.host),
         "records": f"{totals['records']:,} replayed{now} in {rate}",
         "time span": duration(totals["duration_ns"]),
         "errors": totals["errors"],

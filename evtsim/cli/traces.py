@@ -188,7 +188,7 @@ def info(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> None
         "first_ts": first,
         "last_ts": last,
         "calling_domains": int(np.count_nonzero(doms)),
-        "host": repr(reader.host).strip("<>"),
+        "host": repr(reader.host).strip("<>").removeprefix("Host "),
         "recorded": recorded,
         "digest": digest.of(reader.host),
         "meta": reader.meta,
