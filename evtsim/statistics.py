@@ -304,15 +304,15 @@ def by_type(state: State) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     tables = state.tables
     by_kind = tables.latency.reshape(-1, len(LATENCY_TYPES), tables.latency.shape[1]).sum(axis=0)
-    kinds = tables.set_type % len(LATENCY_TYPES)
+    longest = longest_latencies(state) if state.level == PORT_LEVEL else {}
     for kind, name in enumerate(LATENCY_TYPES):
         row, counts = tables.types[kind], by_kind[kind]
         raised = int(row["set"] + row["coalesced"])
         if raised == 0:
             continue
         largest = highest(counts)
-        if state.level == PORT_LEVEL:
-            largest = _exact(largest, tables.port_delivered["latency_max"][kinds == kind])
+        if longest:
+            largest = exact(largest, longest[name])
         rows.append(
             {
                 "type": name,
@@ -324,6 +324,24 @@ def by_type(state: State) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def longest_latencies(state: State) -> dict[str, int]:
+    """Return the longest latency in ns of the ports that were of each type at last."""
+    latencies = state.tables.port_delivered["latency_max"]
+    kinds = state.tables.set_type % len(LATENCY_TYPES)
+    return {
+        name: int(latencies[kinds == kind].max(initial=0))
+        for kind, name in enumerate(LATENCY_TYPES)
+    }
+
+
+def exact(edge: int, longest: int) -> int:
+    """Return the longest latency of a type of channel, whose histogram ends with this bin's edge.
+
+    A port that was of another type before may have a longer one: then only the bin is known.
+    """
+    return longest if edge - edge // 32 <= longest <= edge else edge
 
 
 def vcpu_totals(state: State) -> dict[str, int]:
@@ -353,15 +371,6 @@ def notified_ports(state: State) -> list[dict[str, int]]:
     chosen = np.unique(np.concatenate(most))
     rows = zip(*(column[chosen].tolist() for column in columns.values()), strict=True)
     return [dict(zip(columns, row, strict=True)) for row in rows]
-
-
-def _exact(edge: int, longest: Array) -> int:
-    """Return the longest of ports' longest latencies, if it lies in the bin with this upper edge.
-
-    A port that has been of another type may have a longer one: then only the bin is known.
-    """
-    known = int(longest.max(initial=0))
-    return known if edge - edge // 32 <= known <= edge else edge
 
 
 # Helpers -----------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evtsim.analysis._common import choose
-from evtsim.statistics import QUANTILES, require
+from evtsim.statistics import QUANTILES, exact, longest_latencies, require
 from evtsim.tables import PORT_LEVEL
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def latency_percentiles(run: Run, by: str = "type") -> pd.DataFrame:
     by_keys = keys or ["host"]
     frame = _quantiles(histogram, by_keys).reset_index()
     if run.has("ports"):
-        _cap(frame, run.ports, by)
+        _cap(frame, run, by)
     return frame[[*keys, "events", *COLUMNS, "max_ns"]]
 
 
@@ -70,10 +70,15 @@ def _quantiles(histogram: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return frame
 
 
-def _cap(frame: pd.DataFrame, ports: pd.DataFrame, by: str) -> None:
+def _cap(frame: pd.DataFrame, run: Run, by: str) -> None:
     """Let no quantile lie above the longest latency of the ports concerned."""
-    longest = ports.groupby("dom")["latency_max"].max()
-    if by == "group":
+    longest = run.ports.groupby("dom")["latency_max"].max()
+    cap: Any
+    if by == "type":
+        known = longest_latencies(run.state)
+        edges = zip(frame["type"], frame["max_ns"].tolist(), strict=True)
+        cap = np.array([exact(int(edge), known[name]) for name, edge in edges], np.int64)
+    elif by == "group":
         first = np.searchsorted(frame["first_dom"], longest.index, side="right") - 1
         cap = longest.groupby(first).max().reindex(frame.index).to_numpy()
     else:
