@@ -90,8 +90,8 @@ class Crew:
         if start < self.waits:
             return start
         count = min(stop - start, self.block)
-        bounds = [count * n // self.threads for n in range(self.threads + 1)]
-        parts = list(itertools.pairwise(bounds))
+        asked = count
+        parts = self._parts(count)
         ends = self._all(
             lambda first, last: shared.resolve(
                 tables, columns, start, first, last, stop, self.routes, prefetching
@@ -105,7 +105,7 @@ class Crew:
             return start
         self.pause = self.least
         self._carry_out(tables, columns, outcomes, start, count, prefetching)
-        if count < bounds[-1]:  # what could not be resolved is for one thread
+        if count < asked:  # what could not be resolved is for one thread
             self.waits = start + count + self.least
         return start + count
 
@@ -123,12 +123,11 @@ class Crew:
         if timed:
             shared.begin(tables, columns.ts[start], columns.ts[start + count - 1])
         mine = self._own_tables(tables)
-        bounds = [count * n // self.threads for n in range(self.threads + 1)]
         self._all(
             lambda own, part, first, last: shared.sort(
                 own, columns, start, part, first, last, self.routes, self.sorted
             ),
-            list(zip(mine, range(self.threads), bounds, bounds[1:], strict=False)),
+            [(mine[part], part, *bounds) for part, bounds in enumerate(self._parts(count))],
         )
         self._all(
             lambda own, first, last: shared.act(
@@ -140,6 +139,11 @@ class Crew:
             tables.host["delivered"] += own.host["delivered"]
         if timed:
             shared.end(tables, columns.ts[start + count - 1])
+
+    def _parts(self, count: int) -> list[tuple[int, int]]:
+        """Divide a block of so many records evenly."""
+        bounds = [count * n // self.threads for n in range(self.threads + 1)]
+        return list(itertools.pairwise(bounds))
 
     def _shares(self) -> list[tuple[int, int]]:
         """Divide the groups so that every thread has as many actions, as far as that goes."""

@@ -195,19 +195,24 @@ def look_ahead(tables, route):
 
 
 @hot
-def act_in_order(tables, trace, outcome, start, count, block, prefetching):
-    """Carry out the routes of `count` records from record `start` on."""
-    often = 0
+def act_in_order(tables, trace, outcome, start, first, last, todo, records, often, prefetching):
+    """Carry out routes `first` to `last` of a block that begins with record `start`.
+
+    `records` are their records' numbers in the block; if it is empty, they are in order. Returns
+    whether notifications nearly always coalesce, as `often` says of those before.
+    """
     coalesced = 0
-    for k in range(count):
+    for k in range(first, last):
+        at = np.uint64(k)
         if prefetching:
-            look_ahead(tables, block[np.uint64(min(k + AHEAD, count - 1))])
-        i = np.uint64(start + k)
-        effects = act(tables, outcome, i, trace.ts[i], block[np.uint64(k)], often)
+            look_ahead(tables, todo[np.uint64(min(k + AHEAD, last - 1))])
+        i = np.uint64(start + (records[at] if len(records) else k))
+        effects = act(tables, outcome, i, trace.ts[i], todo[at], often)
         coalesced += (effects >> 1) & 1
         if k & 255 == 255:
             often = 1 if coalesced > MOSTLY else 0
             coalesced = 0
+    return often
 
 
 @hot

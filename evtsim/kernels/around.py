@@ -19,7 +19,6 @@ RESERVED = int(abi.PortState.RESERVED)
 UNBOUND = int(abi.PortState.UNBOUND)
 INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
 
-ENOENT = int(abi.Errno.ENOENT)
 EINVAL = int(abi.Errno.EINVAL)
 
 

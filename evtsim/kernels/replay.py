@@ -17,20 +17,16 @@ BIND_INTERDOMAIN = int(abi.Op.BIND_INTERDOMAIN)
 BIND_VIRQ = int(abi.Op.BIND_VIRQ)
 BIND_PIRQ = int(abi.Op.BIND_PIRQ)
 CLOSE = int(abi.Op.CLOSE)
-SEND = int(abi.Op.SEND)
 STATUS = int(abi.Op.STATUS)
 ALLOC_UNBOUND = int(abi.Op.ALLOC_UNBOUND)
 BIND_IPI = int(abi.Op.BIND_IPI)
 BIND_VCPU = int(abi.Op.BIND_VCPU)
-UNMASK = int(abi.Op.UNMASK)
 RESET = int(abi.Op.RESET)
 INIT_CONTROL = int(abi.Op.INIT_CONTROL)
 EXPAND_ARRAY = int(abi.Op.EXPAND_ARRAY)
 SET_PRIORITY = int(abi.Op.SET_PRIORITY)
 RESET_CONT = int(abi.Op.RESET_CONT)
-MASK = int(abi.Op.MASK)
 CLEAR_PENDING = int(abi.Op.CLEAR_PENDING)
-UPCALL = int(abi.Op.UPCALL)
 POLL = int(abi.Op.POLL)
 SET_UPCALL_MASK = int(abi.Op.SET_UPCALL_MASK)
 ALLOC_XEN = int(abi.Op.ALLOC_XEN)
@@ -217,7 +213,7 @@ def guests_catch_up(tables, trace, i):
 @hot
 def other_domain(tables, dom, op, arg0):
     """Return the other domain whose bits or vcpus an operation may touch, or -1."""
-    if op == SEND or op == NOTIFY_XEN:
+    if op == NOTIFY_XEN:
         if ports.is_valid(tables, dom, arg0):
             p = tables.ports[np.uint64(ports.pool_index(tables, dom, arg0))]
             if p["state"] == ports.INTERDOMAIN:
@@ -229,18 +225,23 @@ def other_domain(tables, dom, op, arg0):
 
 
 @hot
-def resolve(tables, trace, start, stop, routes, prefetching):
-    """Resolve records until one is left to `apply`; that record."""
-    for record in range(start, stop):
+def resolve(tables, trace, start, first, last, stop, block, counting, prefetching):
+    """Resolve records `first` to `last` of the block that begins with record `start`.
+
+    Returns the number in the block of the first one that is left to `apply`, else `last`. Without
+    counting, changes nothing but the block's routes.
+    """
+    for k in range(first, last):
         if prefetching:
-            look_ahead(tables, trace, record, stop)
-        i = np.uint64(record)  # such an index needs no test for counting from the end
+            look_ahead(tables, trace, start + k, stop)
+        i = np.uint64(start + k)  # such an index needs no test for counting from the end
         route = actions.resolve(tables, trace, i)
         if route == actions.LEFT:
-            return record
-        actions.count(tables, trace, i, route)
-        routes[np.uint64(record - start)] = route
-    return stop
+            return k
+        if counting:
+            actions.count(tables, trace, i, route)
+        block[np.uint64(k)] = route
+    return last
 
 
 @kernel
@@ -255,19 +256,21 @@ def loop(tables, trace, outcome, start, stop, routes, prefetching):
         end = min(stop, start + min(len(routes), room))
         if tables.level is not None or tables.guest is not None:
             timeline.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
-        end = resolve(tables, trace, start, end, routes, prefetching)
-        if end > start:
-            actions.act_in_order(tables, trace, outcome, start, end - start, routes, prefetching)
+        count = resolve(tables, trace, start, 0, end - start, end, routes, True, prefetching)
+        if count:
+            actions.act_in_order(
+                tables, trace, outcome, start, 0, count, routes, routes[:0], 0, prefetching
+            )
         else:
             i = np.uint64(start)
             guests_catch_up(tables, trace, i)
             if not apply(tables, trace, outcome, i):
                 return start
-            end = start + 1
+            count = 1
             room = 0  # it may have notified any number of ports
-        actions.go_back(tables, trace, end - 1)
-        room -= end - start
-        start = end
+        start += count
+        room -= count
+        actions.go_back(tables, trace, start - 1)
     return stop
 
 

@@ -15,9 +15,9 @@ IPI = int(abi.PortState.IPI)
 
 
 @hot
-def packed(kind, dom, vcpu, port):
+def packed(what, dom, to_vcpu, to_port):
     """Put together what happens to a port: see ROUTE_VCPU in dtypes.py."""
-    return kind << ROUTE_KIND | dom << ROUTE_DOM | vcpu << ROUTE_VCPU | port
+    return what << ROUTE_KIND | dom << ROUTE_DOM | to_vcpu << ROUTE_VCPU | to_port
 
 
 @hot
@@ -27,14 +27,14 @@ def notify(state):
 
 
 @hot
-def state(kind):
+def state(what):
     """Return the state of the port that a route of such a kind notifies."""
-    return kind + INTERDOMAIN
+    return what + INTERDOMAIN
 
 
 @kernel
-def update(tables, dom, port, index):
-    """Bring a port's word up to date: 0 where a send notifies no port."""
+def update(tables, dom, own, index):
+    """Bring the word of port `own` of a domain up to date: 0 where a send notifies no port."""
     p = tables.ports[index]
     route = 0
     if p["state"] == INTERDOMAIN and not p["xen"]:
@@ -45,19 +45,8 @@ def update(tables, dom, port, index):
             np.int64(p["remote_port"]),
         )
     elif p["state"] == IPI:
-        route = packed(notify(IPI), dom, np.int64(p["notify_vcpu"]), port)
+        route = packed(notify(IPI), dom, np.int64(p["notify_vcpu"]), own)
     tables.routes[index] = route
-
-
-@hot
-def unpacked(route):
-    """Take a route apart: kind, domain, vcpu, port."""
-    return (
-        route >> ROUTE_KIND,
-        (route >> ROUTE_DOM) & 0x7FFF,
-        (route >> ROUTE_VCPU) & 0x1FFF,
-        route & 0x1FFFF,
-    )
 
 
 @hot
@@ -67,12 +56,24 @@ def kind(route):
 
 
 @hot
+def domain(route):
+    """Return a route's domain."""
+    return (route >> ROUTE_DOM) & 0x7FFF
+
+
+@hot
+def vcpu(route):
+    """Return a route's vcpu, or what stands for it."""
+    return (route >> ROUTE_VCPU) & 0x1FFF
+
+
+@hot
 def port(route):
     """Return a route's port, or what stands for it."""
     return route & 0x1FFFF
 
 
 @hot
-def domain(route):
-    """Return a route's domain."""
-    return (route >> ROUTE_DOM) & 0x7FFF
+def unpacked(route):
+    """Take a route apart: kind, domain, vcpu, port."""
+    return kind(route), domain(route), vcpu(route), port(route)

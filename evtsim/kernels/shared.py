@@ -7,8 +7,7 @@ action touches is its domain's, and a domain is one thread's while a block is ca
 import numpy as np
 
 from evtsim._jit import entry, hot
-from evtsim.kernels import actions, routes, timeline
-from evtsim.kernels.replay import look_ahead
+from evtsim.kernels import actions, replay, routes, timeline
 
 
 @entry
@@ -25,19 +24,8 @@ def end(tables, ts):
 
 @entry
 def resolve(tables, trace, start, first, last, stop, block, prefetching):
-    """Resolve records `first` to `last` of the block that begins with record `start`.
-
-    Returns the number in the block of the first one that is left to `replay`, else `last`.
-    Changes nothing but `block`, the routes.
-    """
-    for k in range(first, last):
-        if prefetching:
-            look_ahead(tables, trace, start + k, stop)
-        route = actions.resolve(tables, trace, np.uint64(start + k))
-        if route == actions.LEFT:
-            return k
-        block[np.uint64(k)] = route
-    return last
+    """Resolve a part of a block without counting it: see replay.resolve."""
+    return replay.resolve(tables, trace, start, first, last, stop, block, False, prefetching)
 
 
 @entry
@@ -71,21 +59,13 @@ def count(tables, trace, start, first, last, block):
 def act(tables, trace, outcome, start, ordered, first_group, last_group, prefetching):
     """Carry out the actions of some groups of domains, each group's in order."""
     often = 0
-    coalesced = 0
     for group in range(first_group, last_group):
         for part in range(len(ordered.starts)):
             first = ordered.starts[part, group]
             last = ordered.starts[part, group + 1]
-            todo = ordered.routes[part]
-            records = ordered.records[part]
             if first < last:
+                todo, records = ordered.routes[part], ordered.records[part]
                 actions.go_back(tables, trace, start + records[first])
-            for k in range(first, last):
-                if prefetching:
-                    actions.look_ahead(tables, todo[np.uint64(min(k + actions.AHEAD, last - 1))])
-                i = np.uint64(start + records[np.uint64(k)])
-                effects = actions.act(tables, outcome, i, trace.ts[i], todo[np.uint64(k)], often)
-                coalesced += (effects >> 1) & 1
-                if k & 255 == 255:
-                    often = 1 if coalesced > actions.MOSTLY else 0
-                    coalesced = 0
+                often = actions.act_in_order(
+                    tables, trace, outcome, start, first, last, todo, records, often, prefetching
+                )
