@@ -13,8 +13,6 @@ import numpy as np
 
 from evtsim import abi
 from evtsim.dtypes import (
-    BUCKET_PORTS,
-    BUCKET_SHIFT,
     EDGE,
     LATENCY_TYPES,
     TIMELINE,
@@ -24,7 +22,7 @@ from evtsim.dtypes import (
 from evtsim.errors import EvtsimError
 from evtsim.frames import errno_names, op_names, state_names
 from evtsim.state import State
-from evtsim.tables import OPERATION_SLOTS, PORT_LEVEL, sum_edges
+from evtsim.tables import OPERATION_SLOTS, PORT_LEVEL, places, sum_edges
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -378,12 +376,7 @@ def notified_ports(state: State) -> list[dict[str, int]]:
 
 def _pool(state: State) -> tuple[Array, Array, Array]:
     """Return domain, port and pool index of every port that ever was valid, in order."""
-    dom, bucket = np.nonzero(state.tables.buckets.T)
-    number = state.tables.buckets[bucket, dom].astype(np.int64)
-    within = np.arange(BUCKET_PORTS)
-    index = ((number << BUCKET_SHIFT)[:, None] + within).reshape(-1)
-    port = ((bucket << BUCKET_SHIFT)[:, None] + within).reshape(-1)
-    dom = np.repeat(dom, BUCKET_PORTS)
+    dom, port, index = places(state.tables.buckets)
     valid = port < state.tables.domain_stats["valid_peak"][dom]
     return dom[valid], port[valid], index[valid]
 

@@ -10,6 +10,7 @@ import numpy as np
 from evtsim import abi
 from evtsim.dtypes import (
     BUCKET_PORTS,
+    BUCKET_SHIFT,
     DELIVERY,
     DOMAIN_PENDING,
     DOMAIN_STATS,
@@ -99,28 +100,30 @@ def sum_edges(edges: Array) -> Array:
     return summed
 
 
+def places(buckets: Array) -> tuple[Array, Array, Array]:
+    """Return domain, port and pool index of all ports of all buckets, by domain and port."""
+    dom, row = np.nonzero(buckets.T)
+    number = buckets[row, dom].astype(np.int64)
+    within = np.arange(BUCKET_PORTS)
+    index = ((number << BUCKET_SHIFT)[:, None] + within).reshape(-1)
+    port = ((row << BUCKET_SHIFT)[:, None] + within).reshape(-1)
+    return np.repeat(dom, BUCKET_PORTS), port, index
+
+
 def routes(tables: Mapping[str, Array]) -> Array:
     """Derive what a send on each port of the pool comes to, as kernels/routes.py keeps it."""
-    ports = tables["ports"]
-    found = aligned_zeros(len(ports), np.dtype(np.int64))
-    channel = (ports["state"] == abi.PortState.INTERDOMAIN) & (ports["xen"] == 0)
-    found[channel] = (
-        ports["remote_dom"][channel].astype(np.int64) << ROUTE_DOM
-        | ports["peer_vcpu"][channel].astype(np.int64) << ROUTE_VCPU
-        | ports["remote_port"][channel].astype(np.int64)
+    dom, port, index = places(tables["buckets"])
+    ports = tables["ports"][index]
+    ipi = ports["state"] == abi.PortState.IPI
+    notifies = ipi | ((ports["state"] == abi.PortState.INTERDOMAIN) & (ports["xen"] == 0))
+    route = (
+        np.where(ipi, abi.PortState.IPI - abi.PortState.INTERDOMAIN, 0) << ROUTE_KIND
+        | np.where(ipi, dom, ports["remote_dom"]) << ROUTE_DOM
+        | np.where(ipi, ports["notify_vcpu"], ports["peer_vcpu"]).astype(np.int64) << ROUTE_VCPU
+        | np.where(ipi, port, ports["remote_port"])
     )
-    bucket, dom = np.nonzero(tables["buckets"])
-    first = tables["buckets"][bucket, dom].astype(np.int64)
-    numbers = np.arange(BUCKET_PORTS)
-    index = first[:, None] * BUCKET_PORTS + numbers
-    port = bucket[:, None] * BUCKET_PORTS + numbers
-    own = ports["state"][index] == abi.PortState.IPI
-    found[index[own]] = (
-        np.int64(abi.PortState.IPI - abi.PortState.INTERDOMAIN) << ROUTE_KIND
-        | np.broadcast_to(dom[:, None], own.shape)[own] << ROUTE_DOM
-        | ports["notify_vcpu"][index[own]].astype(np.int64) << ROUTE_VCPU
-        | port[own]
-    )
+    found: Array = np.zeros(len(tables["ports"]), np.int64)
+    found[index] = np.where(notifies, route, 0)
     return found
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evtsim
+from evtsim import tables
 from evtsim.crew import Crew
 from evtsim.interop import dumps
 from tests.compare import host_of, outcome_rows, trace_of
@@ -48,6 +49,17 @@ def test_threads_change_nothing(profile, handled, data, threads, block):
     for sim in sims:
         assert outcome_rows(sim.apply(trace)) == rows
         assert_identical(plain, sim)
+
+
+@pytest.mark.parametrize("profile", evtsim.abi.PROFILES)
+@given(data=st.data())
+def test_routes_are_kept_as_they_follow_from_ports(profile, data):
+    configs, records, _, _ = data.draw(runs(size=80, profile=profile))
+    sim = evtsim.Simulator(host_of(configs, profile))
+    trace = trace_of(records, sim.host)
+    for start in range(0, len(records), 10):
+        sim.apply(trace[start : start + 10])
+        assert np.array_equal(sim.state.tables.routes, tables.routes(sim.state.arrays()))
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
