@@ -14,6 +14,8 @@ from evtsim.kernels.bits import prefetch
 
 ENOENT = int(abi.Errno.ENOENT)
 NR_VIRQS = abi.NR_VIRQS
+INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
+IPI = int(abi.PortState.IPI)
 PIRQ = int(abi.PortState.PIRQ)
 VIRQ = int(abi.PortState.VIRQ)
 SEND = int(abi.Op.SEND)
@@ -28,6 +30,7 @@ EINVAL = int(abi.Errno.EINVAL)
 
 # What a record does: kinds of routes, see dtypes.py. Those up to 3 notify a port: they tell its
 # state.
+TO_PEER = 0
 NOTIFY_LAST = 3
 DO_UPCALL = 4
 TO_MASK = 5  # vcpu: 1 to mask, 0 to unmask
@@ -153,12 +156,8 @@ def act(tables, outcome, i, ts, route, often):
         timeline.tick(tables, ts)
     catch_up(tables, dom, ts)
     effects = 0
-    if kind <= NOTIFY_LAST:
-        index = pool.pool_index(tables, dom, port)
-        state = routes.state(kind)
-        effects = port_ops.set_pending(tables, dom, vcpu, port, index, state, often)
-        if state == VIRQ or state == PIRQ:
-            outcome.port[i] = port
+    if kind == TO_PEER:  # apart, and first: nearly all records
+        effects = notify(tables, dom, vcpu, port, INTERDOMAIN, often)
     elif kind == DO_UPCALL:
         outcome.port[i] = port_ops.upcall(tables, dom, vcpu)
     elif kind == TO_MASK:
@@ -168,6 +167,11 @@ def act(tables, outcome, i, ts, route, often):
             port_ops.set_mask(tables, dom, port)
         else:
             effects = port_ops.unmask(tables, dom, port, index)
+    elif kind <= NOTIFY_LAST:
+        state = routes.state(kind)
+        effects = notify(tables, dom, vcpu, port, state, often)
+        if state != IPI:
+            outcome.port[i] = port
     elif kind == TO_NOWHERE:
         effects = ports.send_nowhere(tables, pool.pool_index(tables, dom, port))
     elif kind == FAIL:
@@ -176,6 +180,13 @@ def act(tables, outcome, i, ts, route, often):
     outcome.effects[i] = effects
     tables.effects[np.uint64(effects)] += 1
     return effects
+
+
+@hot
+def notify(tables, dom, vcpu, port, state, often):
+    """Notify a port in a state; the effects."""
+    index = pool.pool_index(tables, dom, port)
+    return port_ops.set_pending(tables, dom, vcpu, port, index, state, often)
 
 
 @hot_if("guest")
