@@ -33,7 +33,7 @@ DERIVED = ("routes",)
 """Tables that follow from others, and are not in the file."""
 
 KIND = b"evtsim checkpoint "
-MAGIC = KIND + b"3\n"
+MAGIC = KIND + b"4\n"
 
 
 def save(
@@ -233,7 +233,7 @@ def _statistics_values(tables: Mapping[str, Array], fresh: Tables) -> Iterator[t
         first, last = (int(row[name]) >> int(row["bin_shift"]) for name in ("first_ts", "bin_end"))
         yield "timeline", 0 <= last - first < len(tables["timeline"])
     yield "timeline", 0 <= row["bin"] < len(tables["timeline"]) and row["bin_shift"] < 64
-    yield "set_type", tables["set_type"] < len(tables["latency"])
+    yield "port_stats", tables["port_stats"]["type"] < len(tables["latency"])
 
 
 def _fifo_values(tables: Mapping[str, Array], owners: Array) -> Iterator[tuple[str, Any]]:

@@ -187,31 +187,26 @@ HOST_TABLE = np.dtype(
     align=True,
 )
 
-# Statistics of one port, apart by what touches them: a notification, a delivery, what is rare.
+# Statistics of one port: what notifications and deliveries touch, a cache line, and what is rare.
 # They belong to the pool's place, hence to (dom, port), and outlive the port and the domain. What
 # was delivered is what was set and is neither cleared nor there any more.
-PORT_NOTIFIED = np.dtype(
+PORT_STATS = np.dtype(
     [
         ("since", "u8"),  # ns; when the pending bit was set, if it is
         ("set", "i8"),
         ("coalesced", "i8"),
-        ("masked", "i8"),  # of those that set the bit: the port was masked
-    ],
-    align=True,
-)
-
-PORT_DELIVERED = np.dtype(
-    [
         ("latency_sum", "u8"),  # ns, of what was delivered
         ("latency_max", "u8"),  # ns
         ("last", "u8"),  # ns, of the last delivery, plus 1; 0: none
         ("longest_gap", "u8"),  # ns between two deliveries
+        ("type", "u1"),  # what the port was when the bit was set: a row of the latencies
     ],
     align=True,
 )
 
 PORT_RARE = np.dtype(
     [
+        ("masked", "i8"),  # of those that set the bit: the port was masked
         ("masked_at", "u8"),  # ns; when the port was last masked
         ("masked_ns", "u8"),  # pending and masked, without what goes on now
         ("cleared", "i8"),  # the bit gone without a delivery
@@ -433,9 +428,7 @@ class Tables(NamedTuple):
     vcpu_fifo: Array  # VCPU_FIFO, (vcpus of all domains,)
     queues: Array  # QUEUE, (vcpus of all domains, FIFO_PRIORITIES)
     # Statistics; of length 1 where the level does not keep them
-    set_type: Array  # uint8, as the pool: what the port was when its bit was set, a row of latency
-    port_notified: Array  # PORT_NOTIFIED, as the pool
-    port_delivered: Array  # PORT_DELIVERED, as the pool
+    port_stats: Array  # PORT_STATS, as the pool
     port_rare: Array  # PORT_RARE, as the pool
     types: Array  # TYPE_STATS, (types,)
     vcpu_stats: Array  # VCPU_STATS, (vcpus of all domains,)

@@ -43,8 +43,7 @@ def ports(state: State) -> pd.DataFrame:
 
     require(state, PORT_LEVEL, "ports")
     dom, port, index = _pool(state)
-    counts, times = state.tables.port_notified[index], state.tables.port_delivered[index]
-    rare = state.tables.port_rare[index]
+    counts, rare = state.tables.port_stats[index], state.tables.port_rare[index]
     pending, mask = state.bits(dom, port)
     outstanding = _outstanding(state, dom, port)
     now = state.tables.host["now"][0]
@@ -69,17 +68,17 @@ def ports(state: State) -> pd.DataFrame:
             "raised": raised,
             "set": counts["set"],
             "coalesced": counts["coalesced"],
-            "masked": counts["masked"],
+            "masked": rare["masked"],
             "delivered": counts["set"] - rare["cleared"] - outstanding,
             "cleared": rare["cleared"],
             "saved": rare["saved"],
             "no_control_block": rare["no_control_block"],
             "outstanding": outstanding,
-            "pending_ns": times["latency_sum"] + rare["cleared_ns"] + since,
+            "pending_ns": counts["latency_sum"] + rare["cleared_ns"] + since,
             "masked_ns": rare["masked_ns"] + masked,
-            "latency_sum": times["latency_sum"],
-            "latency_max": times["latency_max"],
-            "longest_gap": times["longest_gap"],
+            "latency_sum": counts["latency_sum"],
+            "latency_max": counts["latency_max"],
+            "longest_gap": counts["longest_gap"],
             **priority,
         }
     )
@@ -326,8 +325,8 @@ def by_type(state: State) -> list[dict[str, Any]]:
 
 def longest_latencies(state: State) -> dict[str, int]:
     """Return the longest latency in ns of the ports that were of each type at last."""
-    latencies = state.tables.port_delivered["latency_max"]
-    kinds = state.tables.set_type % len(LATENCY_TYPES)
+    latencies = state.tables.port_stats["latency_max"]
+    kinds = state.tables.port_stats["type"] % len(LATENCY_TYPES)
     return {
         name: int(latencies[kinds == kind].max(initial=0))
         for kind, name in enumerate(LATENCY_TYPES)
@@ -357,7 +356,7 @@ def notified_ports(state: State) -> list[dict[str, int]]:
     A thousand at most, so that what sums a run up needs no pandas and no time.
     """
     dom, port, index = _pool(state)
-    counts, rare = state.tables.port_notified[index], state.tables.port_rare[index]
+    counts, rare = state.tables.port_stats[index], state.tables.port_rare[index]
     columns = {
         "dom": dom,
         "port": port,
@@ -402,7 +401,7 @@ def _open_channels(state: State) -> tuple[Array, Array]:
 def _through_open_channels(state: State) -> tuple[Array, Array, Array, Array]:
     """Return what open channels brought: their ends, notifications raised, of them coalesced."""
     near, far = _open_channels(state)
-    stats, rare = state.tables.port_notified[far], state.tables.port_rare[far]
+    stats, rare = state.tables.port_stats[far], state.tables.port_rare[far]
     coalesced = stats["coalesced"] - rare["coalesced_before"]
     lost = rare["saved"] + rare["no_control_block"] - rare["lost_before"]
     return near, far, stats["set"] - rare["set_before"] + coalesced + lost, coalesced

@@ -25,10 +25,9 @@ from evtsim.dtypes import (
     LATENCY_TYPES,
     NEVER,
     OPERATION_STATS,
-    PORT_DELIVERED,
     PORT_FIFO,
-    PORT_NOTIFIED,
     PORT_RARE,
+    PORT_STATS,
     PORT_TABLE,
     QUEUE,
     RESULT,
@@ -59,8 +58,7 @@ if TYPE_CHECKING:
 
 PORT_LEVEL = 2
 POOL = (
-    "ports", "routes", "port_fifo", "set_type", "port_notified", "port_delivered", "port_rare",
-    "eois",
+    "ports", "routes", "port_fifo", "port_stats", "port_rare", "eois",
 )  # fmt: skip
 """Tables of the pool's length, which grow together."""
 
@@ -138,9 +136,7 @@ def _statistics_tables(host: Host, level: int, pool: int, log: bool) -> dict[str
     slots[[int(errno) for errno in abi.Errno]] = np.arange(1, len(abi.Errno) + 1)
     operations = (len(OPERATION_SLOTS), len(abi.Errno) + 1, len(host) + 1)
     return {
-        "set_type": aligned_zeros(pool, np.dtype(np.uint8)),
-        "port_notified": aligned_zeros(pool, PORT_NOTIFIED),
-        "port_delivered": aligned_zeros(ports, PORT_DELIVERED),
+        "port_stats": aligned_zeros(pool, PORT_STATS),
         "port_rare": np.zeros(ports, PORT_RARE),
         "types": np.zeros(len(LATENCY_TYPES), TYPE_STATS),
         "vcpu_stats": np.zeros(int(host.domains["vcpus"].sum()), VCPU_STATS),

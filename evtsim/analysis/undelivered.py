@@ -65,7 +65,7 @@ def stuck(run: Run, older_than_ns: int = 0) -> pd.DataFrame:
     import pandas as pd
 
     ports = _candidates(run)
-    since = pd.Series(run.state.tables.port_notified["since"][ports["index"]], dtype="UInt64")
+    since = pd.Series(run.state.tables.port_stats["since"][ports["index"]], dtype="UInt64")
     ports["since_ns"] = since.mask(ports["pending"] == 0)
     ports["waiting_ns"] = int(run.state.tables.host["now"][0]) - ports["since_ns"]
     ports["other"] = _elsewhere(run, ports)

@@ -170,7 +170,7 @@ class Watch:
     def _since(self, dom: Array, port: Array) -> list[int]:
         """Return since when ports have been pending."""
         state = self.sim.state
-        since: list[int] = state.tables.port_notified["since"][state.pool_index(dom, port)].tolist()
+        since: list[int] = state.tables.port_stats["since"][state.pool_index(dom, port)].tolist()
         return since
 
     def _apply(self, part: Trace) -> Piece:

@@ -393,11 +393,12 @@ def _fill_statistics(state: State, ports: Columns) -> None:
     priority = np.full(len(kind), -1)
     if under_fifo.any():
         priority = np.where(under_fifo, tables.port_fifo["priority"][index], -1)
-    notified = tables.port_notified
-    notified["since"][index[pending]] = ts
-    notified["set"][index] = pending
-    notified["masked"][index] = masked
-    tables.set_type[index[pending]] = (kind + 4 * (priority + 1))[pending]
+    stats = tables.port_stats
+    stats["since"][index[pending]] = ts
+    stats["set"][index] = pending
+    stats["type"][index[pending]] = (kind + 4 * (priority + 1))[pending]
+    if tables.host["level"][0] == PORT_LEVEL:
+        tables.port_rare["masked"][index] = masked
     size = len(state.host)
     row = tables.host[0]  # the timeline begins with the dump
     row["started"] = 1

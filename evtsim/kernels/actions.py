@@ -202,7 +202,7 @@ def look_ahead(tables, route):
     if kind == DO_UPCALL:
         two_level.look_ahead(tables, dom, vcpu)
     else:
-        prefetch(tables.port_notified, pool.pool_index(tables, dom, port))
+        prefetch(tables.port_stats, pool.pool_index(tables, dom, port))
 
 
 @hot

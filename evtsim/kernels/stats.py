@@ -79,35 +79,36 @@ def channel_type(state):
 def on_notified(tables, dom, index, state, was, masked, priority):
     """Count a notification of a port in a state; priority is -1 if it has none.
 
-    `was` is 1 if it found the bit set, else 0; then `masked` is 1 if it set that of a masked port.
-    Without branches on either: nothing could predict them.
+    `was` is 1 if it found the bit set, else 0: nothing could predict that, so there is no branch on
+    it. `masked` is 1 if it set the bit of a masked port.
     """
     host = tables.host[0]
     kind = channel_type(state)
     row = kind + 4 * (priority + 1)
     fresh = was ^ 1
-    port = tables.port_notified[np.uint64(index)]
+    port = tables.port_stats[np.uint64(index)]
     port["since"] = host["now"] if fresh else port["since"]
     port["set"] += fresh
     port["coalesced"] += was
-    port["masked"] += masked
-    at = np.uint64(index)
-    kept = np.int64(tables.set_type[at])
-    tables.set_type[at] = kept + (row - kept) * fresh
+    kept = np.int64(port["type"])
+    port["type"] = kept + (row - kept) * fresh
     total = tables.types[kind]
     total["set"] += fresh
     total["coalesced"] += was
-    total["masked"] += masked
     now = timeline.bin_now(tables, dom)
     now["set"] += fresh
     now["coalesced"] += was
-    now["masked"] += masked
     pending = tables.domain_pending[dom]
     bits = np.int64(pending["now"]) + fresh
     pending["now"] = bits
     pending["peak"] = max(np.int64(pending["peak"]), bits)
+    if masked:
+        total["masked"] += 1
+        now["masked"] += 1
+        if host["level"] == PORT_LEVEL:
+            tables.port_rare[np.uint64(index)]["masked"] += 1
     if len(tables.deliveries) > 1 and fresh:
-        tables.port_rare[at]["coalesced_at_set"] = port["coalesced"]
+        tables.port_rare[np.uint64(index)]["coalesced_at_set"] = port["coalesced"]
 
 
 @hot
@@ -130,13 +131,13 @@ def on_taken(tables, dom, events):
 def on_delivered(tables, dom, row, port_number, index):
     """Count the latency of an event that reached its handler, on the vcpu of a row."""
     host = tables.host[0]
-    latency = host["now"] - tables.port_notified[np.uint64(index)]["since"]
+    port = tables.port_stats[np.uint64(index)]
+    latency = host["now"] - port["since"]
     place = np.uint64(latency_bin(latency))
-    tables.latency[np.uint64(tables.set_type[np.uint64(index)]), place] += 1
+    tables.latency[np.uint64(port["type"]), place] += 1
     if host["level"] != PORT_LEVEL:
         return
     tables.latency_groups[np.uint64(dom >> host["group_shift"]), place] += 1
-    port = tables.port_delivered[np.uint64(index)]
     now = host["now"] + np.uint64(1)
     if port["last"]:
         port["longest_gap"] = max(port["longest_gap"], now - port["last"])
@@ -156,14 +157,14 @@ def log(tables, dom, row, port_number, index):
     entry = tables.deliveries[host["logged"]]
     host["logged"] += 1
     entry["ts"] = host["now"]
-    entry["raised_ts"] = tables.port_notified[index]["since"]
-    coalesced = tables.port_notified[index]["coalesced"]
+    entry["raised_ts"] = tables.port_stats[index]["since"]
+    coalesced = tables.port_stats[index]["coalesced"]
     entry["coalesced"] = coalesced - tables.port_rare[index]["coalesced_at_set"]
     entry["batch"] = tables.vcpu_stats[row]["upcalls"]
     entry["port"] = port_number
     entry["dom"] = dom
     entry["vcpu"] = row - np.int64(tables.domains[dom]["first_vcpu"])
-    entry["type"] = tables.set_type[index]
+    entry["type"] = tables.port_stats[index]["type"]
 
 
 PLENTY = 1 << 62
@@ -201,7 +202,7 @@ def on_cleared(tables, dom, index, masked):
     if host["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
         rare["cleared"] += 1
-        rare["cleared_ns"] += host["now"] - tables.port_notified[index]["since"]
+        rare["cleared_ns"] += host["now"] - tables.port_stats[index]["since"]
         if masked:
             rare["masked_ns"] += host["now"] - masked_since(tables, index)
 
@@ -217,7 +218,7 @@ def on_masked(tables, index):
 def masked_since(tables, index):
     """Return since when a port that is pending and masked is both."""
     at = tables.port_rare[np.uint64(index)]["masked_at"]
-    return max(at, tables.port_notified[np.uint64(index)]["since"])
+    return max(at, tables.port_stats[np.uint64(index)]["since"])
 
 
 @hot_if("level")
@@ -249,7 +250,7 @@ def on_bits_put_away(tables, dom):
         index = pool.pool_index(tables, dom, port)
         if tables.host[0]["level"] == PORT_LEVEL:
             rare = tables.port_rare[index]
-            rare["cleared_ns"] += now - tables.port_notified[index]["since"]
+            rare["cleared_ns"] += now - tables.port_stats[index]["since"]
             if word["mask"] & bit(port & 63):
                 rare["masked_ns"] += now - masked_since(tables, index)
 
@@ -261,11 +262,11 @@ def on_bits_back(tables, dom):
     for port in range(pending_ports(tables, dom)):
         if tables.shared[port >> 6, dom]["pending"] & bit(port & 63):
             index = pool.pool_index(tables, dom, port)
-            tables.port_notified[index]["since"] = now
-            tables.set_type[index] = channel_type(tables.ports[index]["state"])
+            tables.port_stats[index]["since"] = now
+            tables.port_stats[index]["type"] = channel_type(tables.ports[index]["state"])
             if tables.host[0]["level"] == PORT_LEVEL:
                 rare = tables.port_rare[index]
-                rare["coalesced_at_set"] = tables.port_notified[index]["coalesced"]
+                rare["coalesced_at_set"] = tables.port_stats[index]["coalesced"]
 
 
 @kernel
@@ -312,8 +313,8 @@ def begin_channel(tables, peer):
     """Let sends to a port count from here on."""
     if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[peer]
-        rare["set_before"] = tables.port_notified[peer]["set"]
-        rare["coalesced_before"] = tables.port_notified[peer]["coalesced"]
+        rare["set_before"] = tables.port_stats[peer]["set"]
+        rare["coalesced_before"] = tables.port_stats[peer]["coalesced"]
         rare["lost_before"] = lost(rare)
 
 
@@ -323,7 +324,7 @@ def settle(tables, dom, index, target, peer):
     host = tables.host[0]
     if host["level"] != PORT_LEVEL:
         return
-    counts, rare = tables.port_notified[peer], tables.port_rare[peer]
+    counts, rare = tables.port_stats[peer], tables.port_rare[peer]
     coalesced = counts["coalesced"] - rare["coalesced_before"]
     raised = counts["set"] - rare["set_before"] + coalesced + lost(rare) - rare["lost_before"]
     if raised == 0:
@@ -344,8 +345,8 @@ def begin_repeat(tables, index):
     """Begin to notify a port for what was saved: that is no sender's doing."""
     if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
-        rare["set_before"] -= tables.port_notified[index]["set"]
-        rare["coalesced_before"] -= tables.port_notified[index]["coalesced"]
+        rare["set_before"] -= tables.port_stats[index]["set"]
+        rare["coalesced_before"] -= tables.port_stats[index]["coalesced"]
         rare["lost_before"] -= lost(rare)
 
 
@@ -354,8 +355,8 @@ def end_repeat(tables, index):
     """End that."""
     if tables.host[0]["level"] == PORT_LEVEL:
         rare = tables.port_rare[index]
-        rare["set_before"] += tables.port_notified[index]["set"]
-        rare["coalesced_before"] += tables.port_notified[index]["coalesced"]
+        rare["set_before"] += tables.port_stats[index]["set"]
+        rare["coalesced_before"] += tables.port_stats[index]["coalesced"]
         rare["lost_before"] += lost(rare)
 
 

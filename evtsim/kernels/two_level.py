@@ -199,9 +199,7 @@ def look_ahead(tables, dom, vcpu):
         while bits:
             index = base + trailing_zeros(bits)
             bits &= bits - ONE
-            prefetch(tables.port_notified, index)
-            if tables.host[0]["level"] == stats.PORT_LEVEL:
-                prefetch(tables.port_delivered, index)
+            prefetch(tables.port_stats, index)
 
 
 @hot
