@@ -53,8 +53,11 @@ CASES = [
 ]
 
 
-def channels(case: Case) -> evtsim.Trace:
-    """Return the trace that connects everything: an alloc_unbound and a bind a channel."""
+def channels(case: Case, profile: str = "xen-4.0", *, fifo: bool = False) -> evtsim.Trace:
+    """Return the trace that connects everything: an alloc_unbound and a bind a channel.
+
+    With `fifo`, every domain first goes over to the FIFO ABI, with an event array of one page.
+    """
     random = np.random.default_rng(1)
     ends = random.permutation(np.repeat(np.arange(case.domains), case.ports - 1))
     ends = ends[: len(ends) // 2 * 2].reshape(-1, 2)
@@ -65,7 +68,12 @@ def channels(case: Case) -> evtsim.Trace:
         records[2 * i + 1] = (0, far, 0, Op.BIND_INTERDOMAIN, 0, near, used[near])
         used[near] += 1
         used[far] += 1
-    return evtsim.Trace.from_records(records, evtsim.Host.uniform(case.domains))
+    if fifo:
+        switch = np.zeros((case.domains, 2), evtsim.RECORD_DTYPE)
+        switch["dom"] = np.arange(case.domains)[:, None]
+        switch["op"] = Op.INIT_CONTROL, Op.EXPAND_ARRAY
+        records = np.concatenate([switch.reshape(-1), records])
+    return evtsim.Trace.from_records(records, evtsim.Host.uniform(case.domains, profile=profile))
 
 
 GUEST_CASE = Case(4000, 64, "no upcalls", 2.5)

@@ -423,7 +423,9 @@ class Tables(NamedTuple):
     effects: Array  # int64, (TALLY_EFFECTS,): records by their effects
     # The FIFO ABI
     event_pages: Array  # uint32, (FIFO_PAGES, domains): numbers of pages of event words, 0 none
-    event_words: Array  # uint32, (pages * FIFO_PAGE_WORDS,)
+    # uint32, (pages * FIFO_PAGE_WORDS,): the first parts of all pages, then their second ones, …,
+    # of BUCKET_PORTS words each: most domains use no other, and pages apart cost the TLB
+    event_words: Array
     port_fifo: Array  # PORT_FIFO, as the pool
     vcpu_fifo: Array  # VCPU_FIFO, (vcpus of all domains,)
     queues: Array  # QUEUE, (vcpus of all domains, FIFO_PRIORITIES)

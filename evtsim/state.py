@@ -18,7 +18,16 @@ from evtsim.dtypes import (
     Array,
 )
 from evtsim.host import Host
-from evtsim.tables import POOL, PORT_LEVEL, aligned_zeros, allocate, doubled, sum_edges
+from evtsim.tables import (
+    POOL,
+    PORT_LEVEL,
+    aligned_zeros,
+    allocate,
+    doubled,
+    sum_edges,
+    with_more_pages,
+    word_places,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +87,7 @@ class State:
         if tables.modern and int(host["pages_used"]) * abi.FIFO_PAGE_WORDS == len(
             tables.event_words
         ):
-            self.tables = self.tables._replace(event_words=doubled(tables.event_words))
+            self.tables = self.tables._replace(event_words=with_more_pages(tables.event_words))
         spare = 2 * int(host["most_ports"])
         if self.level == PORT_LEVEL and len(tables.edges) - int(host["edges_used"]) < spare:
             summed = sum_edges(tables.edges[: int(host["edges_used"])])
@@ -259,8 +268,7 @@ class State:
     def _words_of(self, dom: Array, port: Array) -> Array:
         """Return event words as int64; a port beyond the array reads as masked."""
         has = port >> 10 < self.tables.domains["event_pages"][dom]
-        page = self.tables.event_pages[np.where(has, port >> 10, 0), dom].astype(np.int64)
-        words = self.tables.event_words[np.where(has, (page << 10) + (port & 1023), 0)]
+        words = self.tables.event_words[word_places(self.tables, dom, np.where(has, port, 0))]
         return np.where(has, words.astype(np.int64), abi.EventWord.MASKED)
 
     def event_words(self) -> pd.DataFrame:

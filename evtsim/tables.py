@@ -70,6 +70,9 @@ OPERATION_SLOTS = [*abi.Op, 76]
 
 WORDS = abi.MAX_PORT_2L[64] // 64
 
+WORD_PARTS = abi.FIFO_PAGE_WORDS // BUCKET_PORTS
+"""Into how many parts a page of event words is cut: see Tables.event_words."""
+
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Return zeros that begin with a cache line, so that no row of 64 bytes lies in two."""
@@ -84,6 +87,21 @@ def doubled(table: Array) -> Array:
     longer = aligned_zeros(2 * len(table), table.dtype)
     longer[: len(table)] = table
     return longer
+
+
+def with_more_pages(words: Array) -> Array:
+    """Return a table of event words with room for twice as many pages."""
+    parts = words.reshape(WORD_PARTS, -1)
+    return np.concatenate([parts, np.zeros_like(parts)], axis=1).reshape(-1)
+
+
+def word_places(tables: Tables, dom: Array | int, port: Array | int) -> Array:
+    """Return where in the pool the event words of ports lie, of domains that have them."""
+    page = tables.event_pages[port // abi.FIFO_PAGE_WORDS, dom].astype(np.int64)
+    part = port % abi.FIFO_PAGE_WORDS >> BUCKET_SHIFT
+    length = len(tables.event_words) // WORD_PARTS
+    at: Array = part * length + (page << BUCKET_SHIFT) + port % BUCKET_PORTS
+    return at
 
 
 def sum_edges(edges: Array) -> Array:

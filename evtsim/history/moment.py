@@ -14,6 +14,7 @@ from evtsim import abi
 from evtsim.abi import EventWord, PortState
 from evtsim.dtypes import XEN_HERE, Array, Columns
 from evtsim.state import State
+from evtsim.tables import word_places
 
 DOMID_MASK = 0xFFFF
 """Of a domain id in an argument Xen's structs keep 16 bits."""
@@ -142,8 +143,7 @@ class View:
         """Return the event word of a port under the FIFO ABI, or None if it has none."""
         if port >> 10 >= self.domain(dom, "event_pages"):
             return None
-        page = int(self.tables.event_pages[port >> 10, dom])
-        return int(self.tables.event_words[(page << 10) + (port & 1023)])
+        return int(self.tables.event_words[word_places(self.tables, dom, port)])
 
     def in_reach(self, dom: int, port: int) -> bool:
         """Whether the guest's memory has bits for the port, valid or not."""

@@ -19,7 +19,7 @@ from evtsim.host import DEFAULTS, Domain, Host
 from evtsim.interop._queues import lay_out
 from evtsim.interop.snapshots import Snapshot, rows_of
 from evtsim.state import State
-from evtsim.tables import POOL, PORT_LEVEL, doubled, routes
+from evtsim.tables import POOL, PORT_LEVEL, doubled, routes, with_more_pages, word_places
 
 if TYPE_CHECKING:
     from evtsim.guest import Guest
@@ -324,18 +324,12 @@ def _fill_fifo(state: State, fifo: Array, ports: Columns, queues: Any) -> None:
         tables.event_pages[:count, owner] = np.arange(first, first + count)
         row["pages_used"] += count
     while int(row["pages_used"]) * abi.FIFO_PAGE_WORDS > len(state.tables.event_words):
-        state.tables = state.tables._replace(event_words=doubled(state.tables.event_words))
+        state.tables = state.tables._replace(event_words=with_more_pages(state.tables.event_words))
     tables = state.tables
-
-    def place(dom: Array, port: Array) -> Array:
-        page = tables.event_pages[port // abi.FIFO_PAGE_WORDS, dom].astype(np.int64)
-        at: Array = page * abi.FIFO_PAGE_WORDS + port % abi.FIFO_PAGE_WORDS
-        return at
-
     words = np.where(ports["pending"] == 1, int(EventWord.PENDING), 0)
     words |= np.where(ports["mask"] == 1, int(EventWord.MASKED), 0)
-    tables.event_words[place(ports["dom"][has], ports["port"][has])] = words[has]
-    at = place(queues.dom, queues.port)
+    tables.event_words[word_places(tables, ports["dom"][has], ports["port"][has])] = words[has]
+    at = word_places(tables, queues.dom, queues.port)
     tables.event_words[at] |= (queues.link | int(EventWord.LINKED)).astype(np.uint32)
     index = state.pool_index(queues.dom, queues.port)
     tables.port_fifo["last_vcpu"][index] = queues.vcpu

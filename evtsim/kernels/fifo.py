@@ -48,7 +48,14 @@ def word_of(tables, dom, port):
     """Return where the port's event word lies, or 0 if the array is not as long."""
     if port >> 10 >= tables.domains[dom]["event_pages"]:
         return 0
-    return (np.int64(tables.event_pages[port >> 10, dom]) << 10) + (port & 1023)
+    return place(tables, np.int64(tables.event_pages[port >> 10, dom]), port)
+
+
+@hot_if("modern")
+def place(tables, page, port):
+    """Return where the word of a port lies that is on a page of the pool: see Tables."""
+    part = (port & 1023) >> 7
+    return part * (len(tables.event_words) >> 3) + (page << 7) + (port & 127)
 
 
 @hot_if("modern")
@@ -344,7 +351,9 @@ def expand_array(tables, dom):
         page = np.int64(tables.host[0]["pages_used"])
         tables.host[0]["pages_used"] += 1
         tables.event_pages[pages, dom] = page
-    tables.event_words[page << 10 : (page + 1) << 10] = 0
+    for part in range(0, abi.FIFO_PAGE_WORDS, 128):
+        at = place(tables, page, part)
+        tables.event_words[at : at + 128] = 0
     domain["event_pages"] = pages + 1
     effects = 0
     for port in range(pages << 10, min((pages + 1) << 10, np.int64(domain["nr_ports"]))):
