@@ -60,6 +60,7 @@ class Crew:
         self.routes = np.zeros(block, np.int64)
         self.sorted = Sorted(
             np.zeros((threads, part), np.int64),
+            np.zeros((threads, part), np.uint64),
             np.zeros((threads, part), np.int32),
             np.zeros((threads, groups + 2), np.int64),
         )
@@ -131,7 +132,7 @@ class Crew:
         )
         self._all(
             lambda own, first, last: shared.act(
-                own, columns, outcomes, start, self.sorted, first, last, prefetching
+                own, outcomes, start, self.sorted, first, last, prefetching
             ),
             [(own, *groups) for own, groups in zip(mine, self._shares(), strict=True)],
         )

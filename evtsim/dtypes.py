@@ -466,7 +466,8 @@ class Sorted(NamedTuple):
     """A block of records that threads share, each thread's part of it by groups of domains."""
 
     routes: Array  # int64, (parts, of a part): what each record does, to whom
-    records: Array  # int32, (parts, of a part): whose they are, by number in the block
+    times: Array  # uint64, as the routes: their records' ts, ns; with statistics or a guest
+    records: Array  # int32, as the routes: whose they are, by number in the block
     starts: Array  # int64, (parts, groups + 2): where each group's begin; one for room at the end
 
 

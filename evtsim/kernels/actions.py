@@ -206,11 +206,12 @@ def look_ahead(tables, route):
 
 
 @hot
-def act_in_order(tables, trace, outcome, start, first, last, todo, records, often, prefetching):
+def act_in_order(tables, outcome, start, first, last, todo, times, records, often, prefetching):
     """Carry out routes `first` to `last` of a block that begins with record `start`.
 
-    `records` are their records' numbers in the block; if it is empty, they are in order. Returns
-    whether notifications nearly always coalesce, as `often` says of those before.
+    `times` are their records' ts, and `records` their numbers in the block; if that is empty, they
+    are in order. Returns whether notifications nearly always coalesce, as `often` says of those
+    before.
     """
     coalesced = 0
     for k in range(first, last):
@@ -218,7 +219,7 @@ def act_in_order(tables, trace, outcome, start, first, last, todo, records, ofte
         if prefetching:
             look_ahead(tables, todo[np.uint64(min(k + AHEAD, last - 1))])
         i = np.uint64(start + (records[at] if len(records) else k))
-        effects = act(tables, outcome, i, trace.ts[i], todo[at], often)
+        effects = act(tables, outcome, i, times[at], todo[at], often)
         coalesced += (effects >> 1) & 1
         if k & 255 == 255:
             often = 1 if coalesced > MOSTLY else 0
@@ -227,7 +228,7 @@ def act_in_order(tables, trace, outcome, start, first, last, todo, records, ofte
 
 
 @hot
-def go_back(tables, trace, record):
-    """Let it be the time of a record that may lie before now."""
+def go_back(tables, ts):
+    """Let it be a record's ts, which may lie before now."""
     if tables.level is not None or tables.guest is not None:
-        timeline.be(tables, trace.ts[np.uint64(record)])
+        timeline.be(tables, ts)

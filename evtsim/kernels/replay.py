@@ -258,8 +258,9 @@ def loop(tables, trace, outcome, start, stop, routes, prefetching):
             timeline.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
         count = resolve(tables, trace, start, 0, end - start, end, routes, True, prefetching)
         if count:
+            times = trace.ts[start : start + count]
             actions.act_in_order(
-                tables, trace, outcome, start, 0, count, routes, routes[:0], 0, prefetching
+                tables, outcome, start, 0, count, routes, times, routes[:0], 0, prefetching
             )
         else:
             i = np.uint64(start)
@@ -270,7 +271,7 @@ def loop(tables, trace, outcome, start, stop, routes, prefetching):
             room = 0  # it may have notified any number of ports
         start += count
         room -= count
-        actions.go_back(tables, trace, start - 1)
+        actions.go_back(tables, trace.ts[np.uint64(start - 1)])
     return stop
 
 

@@ -46,6 +46,8 @@ def sort(tables, trace, start, part, first, last, block, ordered):
         starts[mine] += 1  # at last it is where the next one's begin
         ordered.routes[part, place] = route
         ordered.records[part, place] = k
+        if tables.level is not None or tables.guest is not None:
+            ordered.times[part, place] = trace.ts[np.uint64(start + k)]
 
 
 @hot
@@ -56,7 +58,7 @@ def count(tables, trace, start, first, last, block):
 
 
 @entry
-def act(tables, trace, outcome, start, ordered, first_group, last_group, prefetching):
+def act(tables, outcome, start, ordered, first_group, last_group, prefetching):
     """Carry out the actions of some groups of domains, each group's in order."""
     often = 0
     for group in range(first_group, last_group):
@@ -64,8 +66,9 @@ def act(tables, trace, outcome, start, ordered, first_group, last_group, prefetc
             first = ordered.starts[part, group]
             last = ordered.starts[part, group + 1]
             if first < last:
-                todo, records = ordered.routes[part], ordered.records[part]
-                actions.go_back(tables, trace, start + records[first])
+                times, records = ordered.times[part], ordered.records[part]
+                actions.go_back(tables, times[first])
                 often = actions.act_in_order(
-                    tables, trace, outcome, start, first, last, todo, records, often, prefetching
-                )
+                    tables, outcome, start, first, last, ordered.routes[part], times, records,
+                    often, prefetching,
+                )  # fmt: skip
