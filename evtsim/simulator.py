@@ -57,7 +57,7 @@ FIRST_CHANGES = 1024
 """Room for the changes of a watched port in one stretch, to begin with."""
 
 SHARED_RECORDS = 1 << 20
-"""Records that are checked and applied together where threads share them."""
+"""Records that are checked and applied together where threads share them: some whole chunks."""
 
 BLOCK = 1 << 14
 """Records that are resolved before they are carried out."""

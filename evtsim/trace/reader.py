@@ -102,6 +102,11 @@ class TraceReader:
         self._cutter = cutter  # but not after an error: what was read in vain will not come again
         return piece
 
+    @property
+    def taken(self) -> int:
+        """Records that were taken so far."""
+        return self._number - self.first
+
     def _claim(self) -> Cutter:
         cutter, self._cutter = self._cutter, None
         if cutter is None:
