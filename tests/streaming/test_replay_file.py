@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 import pytest
 
 import evtsim
-from evtsim import EvtsimError, Guest, Trace, TraceError, workloads
+from evtsim import EvtsimError, Guest, Outcomes, Trace, TraceError, workloads
 from evtsim._files import held
 from evtsim.crew import Crew
 from evtsim.run import FRAMES
@@ -440,6 +440,29 @@ def test_memory_does_not_grow_with_the_trace(suffix, threads, lengths, tmp_path)
     assert used[1] - used[0] < 50_000, (
         used
     )  # kB; a million records are 42 MB in columns, and more on the way
+
+
+VERIFY = """
+import json, pathlib, sys, evtsim
+most = [0]
+def look(done, total):
+    status = pathlib.Path("/proc/self/status").read_text()
+    most[0] = max(most[0], int(status.partition("RssAnon:")[2].split()[0]))
+assert evtsim.verify(evtsim.TraceReader(sys.argv[1]), progress=look)
+print(json.dumps(most[0]))
+"""
+
+
+def test_memory_of_verifying_does_not_grow_with_the_trace(tmp_path):
+    used = []
+    for records in (1_000_000, 2_500_000):
+        path = tmp_path / f"{records}.csv"
+        trace = workloads.generate("channels", records=records, domains=4)
+        outcomes = evtsim.replay(trace, stats=None).outcomes
+        with files.writer(path, trace.host, {}, ["rc", "port"]) as write:
+            write(trace.columns, Outcomes(rc=outcomes.rc, port=outcomes.port))
+        used.append(python("-c", VERIFY, str(path)))
+    assert used[1] - used[0] < 40_000, used  # kB; a million records are 42 MB with their outcomes
 
 
 def test_a_long_replay_says_what_it_applied(path, tmp_path):
