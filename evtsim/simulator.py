@@ -239,7 +239,8 @@ class Simulator:
             For each stretch, once its records are applied: start, the number of its first record
             in the trace; its Columns; its Outcomes; and its changes, a structured ndarray of
             dtypes.CHANGE with a row for each change of the port's state, pending or mask.
-            The changes are valid until the next stretch.
+            The changes are valid until the next stretch. Guests that are not seen to do so catch
+            up after the last one.
 
         Raises
         ------
