@@ -147,8 +147,8 @@ class Simulator:
     def _require_whole(self) -> None:
         if not self._whole:
             raise EvtsimError(
-                f"the simulator was interrupted at work after {self.records:,} records, and its "
-                "state is half done (expected another one, new or loaded from a checkpoint)"
+                f"the simulator was interrupted at work after {self.records:,} records, or is "
+                "still at it: its state is half done (expected a new one, or a checkpoint's)"
             )
 
     @contextlib.contextmanager
@@ -164,6 +164,7 @@ class Simulator:
         ):
             self._whole = False
             yield self._state
+            self._state.tables.result[...] = 0  # of the last operation; of which, depends on blocks
             self._whole = True
         self.compile_seconds += announcer.seconds
 

@@ -166,6 +166,16 @@ def test_threads_get_long_blocks_from_any_file(files_of, longer, monkeypatch):
         assert max(done - start for (start, _), done in asked) > 200_000
 
 
+def test_a_replay_is_resumed_by_any_number_of_threads(files_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("evtsim.simulator.SHARED_RECORDS", CHUNK_RECORDS)  # stops in the middle
+    options = {"stats": None, "deliveries": None, "every": 60_000}
+    long_replay(files_of / "t.arrow", tmp_path / "whole", **options)
+    interrupted(files_of / "t.arrow", tmp_path / "broken", 150_000, threads=2, **options)
+    interrupted(files_of / "t.arrow", tmp_path / "broken", 270_000, resume=True, **options)
+    long_replay(files_of / "t.arrow", tmp_path / "broken", threads=2, resume=True, **options)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
 def test_a_replay_with_threads_ends_with_its_reader(files_of, tmp_path):
     """After damage, and after an interrupt, nobody reads on; parts are whole."""
 
