@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evtsim import abi
 from evtsim.dtypes import OUTCOME_DTYPE
 
 if TYPE_CHECKING:
@@ -89,3 +90,22 @@ class Outcomes:
         return (
             f"<Outcomes of {len(self):,} records: {', '.join(name for name, _ in self.fields())}>"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What one operation answered and did, as :meth:`Simulator.call` returns it."""
+
+    rc: int
+    port: int
+    vcpu: int
+    remote_dom: int
+    remote_port: int
+    effects: abi.Effect
+
+    def __repr__(self) -> str:
+        rest = {name: getattr(self, name) for name in FIELDS[1:-1] if getattr(self, name)}
+        words = [f"rc={self.rc}" + (f" ({abi.errno_name(self.rc)})" if self.rc else "")]
+        words += [f"{name}={value}" for name, value in rest.items()]
+        words += [f"effects={self.effects.name}"] if self.effects else []
+        return f"Answer({', '.join(words)})"

@@ -27,8 +27,8 @@ def shown_progress(progress: Shown, what: str, unit: str) -> Iterator[Progress |
 
         with tqdm(desc=what, unit=f" {unit}") as bar:
 
-            def show(done: int, total: int) -> None:
-                bar.total, bar.unit_scale = total, total >= 10_000
+            def show(done: int, total: int | None) -> None:  # None: of a file that does not say
+                bar.total, bar.unit_scale = total, total is None or total >= 10_000
                 bar.update(done - bar.n)
 
             yield show

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -26,10 +26,11 @@ from evtsim.dtypes import (
 from evtsim.errors import EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
+from evtsim.interrupts import interrupts_wait
 from evtsim.kernels.replay import advance, replay
 from evtsim.kernels.resume import resume
 from evtsim.kernels.watch import UNSEEN, replay_watching
-from evtsim.outcomes import FIELDS, Outcomes
+from evtsim.outcomes import Answer, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
 from evtsim.trace.chunk import CHUNK_RECORDS
@@ -55,31 +56,11 @@ CACHED_BYTES = 1 << 20
 FIRST_CHANGES = 1024
 """Room for the changes of a watched port in one stretch, to begin with."""
 
-
 SHARED_RECORDS = 1 << 20
-"""Records that are checked and applied together where threads share them."""
+"""Records that are checked and applied together where threads share them: some whole chunks."""
 
 BLOCK = 1 << 14
 """Records that are resolved before they are carried out."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What one operation answered and did, as :meth:`Simulator.call` returns it."""
-
-    rc: int
-    port: int
-    vcpu: int
-    remote_dom: int
-    remote_port: int
-    effects: abi.Effect
-
-    def __repr__(self) -> str:
-        rest = {name: getattr(self, name) for name in FIELDS[1:-1] if getattr(self, name)}
-        words = [f"rc={self.rc}" + (f" ({abi.errno_name(self.rc)})" if self.rc else "")]
-        words += [f"{name}={value}" for name, value in rest.items()]
-        words += [f"effects={self.effects.name}"] if self.effects else []
-        return f"Answer({', '.join(words)})"
 
 
 class Simulator:
@@ -102,8 +83,6 @@ class Simulator:
     Attributes
     ----------
     host : Host
-    state : State
-        The tables as they are now, with frames to look at them.
     compile_seconds : float
         What compiling kernels took of the time that was spent here.
 
@@ -145,20 +124,64 @@ class Simulator:
             raise EvtsimError(f"deliveries is {shown(deliveries)} (expected at least 1, or None)")
         if deliveries is not None and stats != "port":
             raise EvtsimError("a log of deliveries needs stats='port'")
-        self.state = _state or State(host, LEVELS.index(stats), guest, int(deliveries or 0))
+        self._state = _state or State(host, LEVELS.index(stats), guest, int(deliveries or 0))
+        self._whole = True
         self.compile_seconds = 0.0
         self._routes = np.zeros(BLOCK, np.int64)
         self._crew = Crew(int(threads), len(host)) if threads > 1 and not deliveries else None
 
     @property
+    def state(self) -> State:
+        """The tables as they are now, with frames to look at them.
+
+        An EvtsimError once an interrupt has left them half changed; everything that needs them
+        raises it then.
+        """
+        self._require_whole()
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+
+    def _require_whole(self) -> None:
+        if not self._whole:
+            raise EvtsimError(
+                f"the simulator was interrupted at work after {self.records:,} records, or is "
+                "still at it: its state is half done (expected a new one, or a checkpoint's)"
+            )
+
+    @contextlib.contextmanager
+    def _work(self) -> Iterator[State]:
+        """Change the state: nobody gets at it before the change is whole, or if it never is.
+
+        Ctrl-C waits for that, unless kernels are compiled, which takes too long to wait for.
+        """
+        self._require_whole()
+        with (
+            announced() as announcer,
+            interrupts_wait(unless=lambda: announcer.started is not None),
+        ):
+            self._whole = False
+            yield self._state
+            self._state.tables.result[...] = 0  # of the last operation; of which, depends on blocks
+            self._whole = True
+        self.compile_seconds += announcer.seconds
+
+    @property
     def records(self) -> int:
         """Records applied so far."""
-        return int(self.state.tables.host["records"][0])
+        return int(self._state.tables.host["records"][0])
 
     @property
     def last_ts(self) -> int:
         """The time up to which everything has happened, in ns: the last record's, or later."""
-        return int(self.state.tables.host["last_ts"][0])
+        return int(self._state.tables.host["last_ts"][0])
+
+    @property
+    def stretch(self) -> int:
+        """Records that are applied at a time: more where threads share them."""
+        return CHUNK_RECORDS if self._crew is None else SHARED_RECORDS
 
     def apply(
         self, trace: Trace, outcomes: bool = True, *, progress: Progress | None = None
@@ -184,13 +207,14 @@ class Simulator:
             The trace is damaged or its time runs backwards. Records before the chunk in which
             that shows have been applied; :attr:`records` tells how many.
         """
+        self._require_whole()
         if not isinstance(trace, Trace):
             raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
         total = len(trace)
         store = Outcomes.zeros(total) if outcomes else None
-        stretch = SHARED_RECORDS if self._crew else CHUNK_RECORDS
-        scratch = Outcomes.zeros(min(total, stretch)) if store is None else None
-        for start, columns, _ in trace.stretches(stretch):
+        size = self.stretch
+        scratch = Outcomes.zeros(min(total, size)) if store is None else None
+        for start, columns, _ in trace.stretches(size, joined=self._crew is not None):
             part = slice(start, start + len(columns.ts))
             if store is None:
                 assert scratch is not None
@@ -198,8 +222,6 @@ class Simulator:
             self._apply_stretch(columns, (store or scratch)[part], trace, start)  # type: ignore[index]
             if progress is not None:
                 progress(start + len(columns.ts), total)
-        if total and self.guest is not None:
-            self._let_guests_run(self.last_ts)
         return store
 
     def watch(self, trace: Trace, dom: int, port: int) -> Iterator[WatchedStretch]:
@@ -218,7 +240,8 @@ class Simulator:
             For each stretch, once its records are applied: start, the number of its first record
             in the trace; its Columns; its Outcomes; and its changes, a structured ndarray of
             dtypes.CHANGE with a row for each change of the port's state, pending or mask.
-            The changes are valid until the next stretch.
+            The changes are valid until the next stretch. Guests that are not seen to do so catch
+            up after the last one.
 
         Raises
         ------
@@ -298,10 +321,8 @@ class Simulator:
             raise EvtsimError("there is no guest to let run (guest= gives one)")
 
     def _let_guests_run(self, ts: int) -> None:
-        with announced() as announcer:
-            while not advance(self.state.tables, np.uint64(ts)):
-                self.state.grow()
-        self.compile_seconds += announcer.seconds
+        with self._work() as state:
+            _advance(state, ts)
 
     def _replay(
         self, tables: Tables, columns: Columns, store: OutcomeColumns, start: int, stop: int
@@ -327,7 +348,10 @@ class Simulator:
         start: int,
         step: Step | None = None,
     ) -> None:
-        """Apply one checked stretch, growing the pool as often as it asks for that."""
+        """Apply one checked stretch, growing the pool as often as it asks for that.
+
+        All domains catch up, unless there is a step that wants to see them do so.
+        """
         stop = len(columns.ts)
         first_ts = int(columns.ts[0])
         if first_ts < self.last_ts:
@@ -339,23 +363,22 @@ class Simulator:
                 value=first_ts,
                 expected=f"at least {self.last_ts}",
             )
-        if self.records == 0 and not self.state.tables.host["started"][0]:
-            self.state.tables.host["first_ts"] = first_ts
         store = OutcomeColumns(*(column for _, column in outcomes.fields()))
-        with announced() as announcer:
-            try:
-                done = 0
-                while done < stop:
-                    done = (step or self._replay)(self.state.tables, columns, store, done, stop)
-                    if done < stop:
-                        self.state.grow()
-            finally:
-                if self._crew:
-                    self._crew.settle(self.state.tables)
-        self.compile_seconds += announcer.seconds
-        row = self.state.tables.host
-        row["records"] += stop
-        row["last_ts"] = columns.ts[-1]
+        with self._work() as state:
+            row = state.tables.host
+            if self.records == 0 and not row["started"][0]:
+                row["first_ts"] = first_ts
+            done = 0
+            while done < stop:
+                done = (step or self._replay)(state.tables, columns, store, done, stop)
+                if done < stop:
+                    state.grow()
+            if self._crew:
+                self._crew.settle(state.tables)
+            row["records"] += stop
+            row["last_ts"] = columns.ts[-1]
+            if self.guest is not None and step is None:
+                _advance(state, int(columns.ts[-1]))
 
     def call(self, op: str, **arguments: int) -> Answer:
         """Apply one operation by name, for exploring.
@@ -473,3 +496,9 @@ class Simulator:
 
     def __repr__(self) -> str:
         return f"<Simulator of {self.host!r} after {self.records:,} records>"
+
+
+def _advance(state: State, ts: int) -> None:
+    """Let the guests do what is due before ts, with as much room in the log as they need."""
+    while not advance(state.tables, np.uint64(ts)):
+        state.grow()

@@ -9,13 +9,15 @@ import contextlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evtsim import __version__
+from evtsim.dtypes import Columns
 from evtsim.errors import EvtsimError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
@@ -26,11 +28,15 @@ from evtsim.resuming import CheckpointFolder
 from evtsim.run import Run
 from evtsim.simulator import LEVELS, Simulator
 from evtsim.trace import Trace, TraceReader, parquet
+from evtsim.trace.chunk import CHUNK_RECORDS
 from evtsim.trace.digest import Digest
 
 if TYPE_CHECKING:
     from evtsim.simulator import Progress
     from evtsim.trace.files import Write
+
+Piece = tuple[Trace, Digest]
+"""Records that go by, and the digest of the trace up to their end."""
 
 EVERY = 10_000_000
 """Records from one checkpoint to the next, if nobody says so."""
@@ -210,7 +216,7 @@ class LongReplay:
         self._digest = Digest()
         self._skip = 0
         self._skipped = ""
-        self._finished = False
+        self._finished = self._ran = False
         self._stack = contextlib.ExitStack()
 
     def _check_folders(self) -> None:
@@ -307,17 +313,26 @@ class LongReplay:
         progress : callable, optional
             Called as ``progress(done, total)`` after every piece; total may be None.
         write : callable, optional
-            Takes columns and outcomes of every piece that is applied now.
+            Takes columns and outcomes of all that is applied now, 131,072 records at most.
+
+        Raises
+        ------
+        EvtsimError
+            It has run before, whether to the end or not, or the reader was read from.
         """
+        if self._ran or self.reader.taken:
+            raise EvtsimError("a replay runs once, and from the start of its reader (open others)")
+        self._ran = True
         if not self._finished:
             self._begin_part(self._skip)
-        for piece in self._pieces():
-            if self.done < self._skip:
-                self._pass_by(piece)
-            else:
-                self._apply(piece, write)
-            if progress is not None:
-                progress(self.done, self.reader.records)  # type: ignore[arg-type]
+        with contextlib.closing(self._read()) as pieces:
+            for piece, digest in pieces:
+                if self.done < self._skip:
+                    self._pass_by(piece, digest)
+                else:
+                    self._apply(piece, digest, write)
+                if progress is not None:
+                    progress(self.done, self.reader.records)  # type: ignore[arg-type]
         if self.done < self._skip:
             raise self._another_trace()
         if not self._finished:
@@ -333,24 +348,39 @@ class LongReplay:
         places = {name: str(folder.path) for name, folder in self.folders.items()}
         return Run(self.sim.host, self.sim.state, source=source, parts=places)
 
-    def _pieces(self) -> Iterator[Trace]:
-        """Yield the trace, cut where parts end and where the checkpoint was."""
-        assert self.every is not None
-        for chunk in self.reader:
-            begin = 0
-            while begin < len(chunk):
-                end = (self.done // self.every + 1) * self.every
-                if self.done < self._skip:
-                    end = self._skip
-                piece = chunk[begin : begin + end - self.done]
-                yield piece
-                begin += len(piece)
+    def _read(self) -> Generator[Piece]:
+        """Yield all pieces; with threads, the next one is read meanwhile.
 
-    def _pass_by(self, piece: Trace) -> None:
+        But not of a pipe: a thread that waits for it could not be ended.
+        """
+        pieces, path = self._pieces(), self.reader.path
+        ahead = self.threads > 1 and path is not None and Path(path).is_file()
+        yield from _read_ahead(pieces) if ahead else pieces
+
+    def _pieces(self) -> Iterator[Piece]:
+        """Read the trace in pieces as the simulator likes them, each with the digest up to its end.
+
+        They end at multiples of their length, where parts end and where the checkpoint was,
+        whatever the file's own pieces are.
+        """
+        assert self.every is not None
+        size, digest, done = self.sim.stretch, Digest(), 0
+        while True:
+            end = min((done // length + 1) * length for length in (size, self.every))
+            if done < self._skip:
+                end = min(done + size, self._skip)
+            piece = self.reader.take(end - done)
+            if not len(piece):
+                return
+            digest.update(piece.columns)
+            done += len(piece)
+            yield piece, digest.copy()
+
+    def _pass_by(self, piece: Trace, digest: Digest) -> None:
         """Pass records by that were applied before, once it is clear that they are the same."""
-        self._digest.update(piece.columns)
+        self._digest = digest
         self.done += len(piece)
-        if self.done == self._skip and self._digest.of(self.reader.host) != self._skipped:
+        if self.done == self._skip and digest.of(self.reader.host) != self._skipped:
             raise self._another_trace()
 
     def _another_trace(self) -> EvtsimError:
@@ -360,22 +390,33 @@ class LongReplay:
             f"records of {self.reader.path or 'this one'} are not those that were replayed"
         )
 
-    def _apply(self, piece: Trace, write: Write | None) -> None:
+    def _apply(self, piece: Trace, digest: Digest, write: Write | None) -> None:
         if self._finished:
             raise self._another_trace()
         if self.done == (self.parts + 1) * (self.every or EVERY):
             self._end_part(finished=False)
             self._begin_part(self.done)
-        self._digest.update(piece.columns)
+        self._digest = digest
         folder = self.folders.get("outcomes")
         into = None if folder is None else folder.write
         outcomes = self.sim.apply(piece, write is not None or into is not None)
-        for take in (write, into):
-            if take is not None:
-                take(piece.columns, outcomes)
+        if outcomes is not None:
+            for part in self._rows(len(piece)):
+                columns = Columns(*(column[part] for column in piece.columns))
+                for take in (write, into):
+                    if take is not None:
+                        take(columns, outcomes[part])
         self._write_deliveries()
         self.done += len(piece)
         self.applied += len(piece)
+
+    def _rows(self, count: int) -> Iterator[slice]:
+        """Cut the next records where row groups end, whatever the simulator takes at a time."""
+        begin = 0
+        while begin < count:
+            end = min(count, begin + CHUNK_RECORDS - (self.done + begin) % CHUNK_RECORDS)
+            yield slice(begin, end)
+            begin = end
 
     # Parts ---------------------------------------------------------------------------------------
 
@@ -419,3 +460,12 @@ class LongReplay:
             "finished": finished,
         }
         self.checkpoints.add(self.parts, self.sim.state, progress)
+
+
+def _read_ahead(pieces: Iterator[Piece]) -> Iterator[Piece]:
+    """Have a thread of its own make each piece while somebody is at work on the one before."""
+    with ThreadPoolExecutor(1, "evtsim-reader") as thread:
+        coming = thread.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = thread.submit(next, pieces, None)
+            yield piece

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evtsim import abi
 from evtsim.errors import EvtsimError, shown
-from evtsim.outcomes import FIELDS, Outcomes
+from evtsim.outcomes import Outcomes
 from evtsim.progress import Shown, shown_progress
 from evtsim.simulator import Simulator
-from evtsim.trace import Trace
+from evtsim.trace import Trace, TraceReader
+from evtsim.trace.chunk import CHUNK_RECORDS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evtsim.dtypes import Array
+    from evtsim.dtypes import Array, Columns
 
 NEIGHBOURS = 3
 """Records shown before and after the first that differs."""
@@ -85,15 +87,17 @@ class Verification:
         return f"<b>Verification</b>: {self}{table}"
 
 
-def verify(trace: Trace, *, progress: Shown = None, threads: int = 1) -> Verification:
+def verify(trace: Trace | TraceReader, *, progress: Shown = None, threads: int = 1) -> Verification:
     """Replay a trace and compare with what it recorded.
 
     Parameters
     ----------
-    trace : Trace
+    trace : Trace or TraceReader
         With recorded outcomes, from its first record on: what came before decides the answers.
+        Of a file no more is in memory than is being compared.
     progress : callable or True, optional
-        Called as ``progress(done, total)`` after every chunk of records; True shows a bar.
+        Called as ``progress(done, total)`` after every piece of the trace; True shows a bar. The
+        total of a CSV file that a reader reads is None.
     threads : int
         The most cores to use; see :class:`Simulator`.
 
@@ -102,56 +106,113 @@ def verify(trace: Trace, *, progress: Shown = None, threads: int = 1) -> Verific
     EvtsimError
         The trace has no recorded outcomes, or is a slice that does not start at record 0.
     """
-    if not isinstance(trace, Trace):
+    if not isinstance(trace, (Trace, TraceReader)):
         raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
-    if trace.first != 0:
+    reader = TraceReader.of(trace) if isinstance(trace, Trace) else trace
+    if reader.first or reader.taken:
+        begin = reader.first + reader.taken
         raise EvtsimError(
-            f"a slice from record {trace.first} on cannot be verified (expected one from 0 on)"
+            f"a slice from record {begin} on cannot be verified (expected one from 0 on)"
         )
-    recorded = trace.recorded
+    piece = reader.take(CHUNK_RECORDS)
+    recorded = piece.recorded if len(piece) or isinstance(trace, TraceReader) else trace.recorded
     if recorded is None or not list(recorded.fields()):
-        raise EvtsimError(f"{trace.path or 'trace'}: has no recorded outcomes to compare with")
+        raise EvtsimError(f"{reader.path or 'trace'}: has no recorded outcomes to compare with")
+    sim = Simulator(reader.require_host(), threads=threads)
+    comparison = Comparison([name for name, _ in recorded.fields()])
     with shown_progress(progress, "verifying", "records") as show:
-        simulated = Simulator(trace.require_host(), threads=threads).apply(trace, progress=show)
-    assert simulated is not None
-    return compare(trace, recorded, simulated)
+        while len(piece):
+            columns, recorded = piece.columns, piece.recorded
+            simulated = sim.apply(piece)
+            assert recorded is not None
+            assert simulated is not None
+            comparison.add(columns, recorded, simulated)
+            if show is not None:
+                show(comparison.total, reader.records)  # type: ignore[arg-type]
+            piece = reader.take(sim.stretch)
+    return comparison.result()
 
 
-def compare(trace: Trace, recorded: Outcomes, simulated: Outcomes) -> Verification:
-    """Compare two outcomes of a trace in the fields that the first one has."""
-    differs = {name: column != getattr(simulated, name) for name, column in recorded.fields()}
-    anywhere: Array = np.zeros(len(trace), bool)
-    for mask in differs.values():
-        anywhere |= mask
-    where = np.flatnonzero(anywhere)
-    by_op = {}
-    for number in np.unique(trace.op).tolist():
-        of_op = trace.op == number
-        by_op[abi.op_name(number)] = (int((anywhere & of_op).sum()), int(of_op.sum()))
-    first = int(where[0]) if len(where) else None
-    return Verification(
-        agreed=len(trace) - len(where),
-        total=len(trace),
-        first=first,
-        compared=tuple(differs),
-        by_op=by_op,
-        by_field={name: int(mask.sum()) for name, mask in differs.items()},
-        context=[] if first is None else _context(trace, recorded, simulated, first),
-    )
+class Comparison:
+    """Recorded and simulated outcomes, compared piece by piece.
+
+    Parameters
+    ----------
+    fields : sequence of str
+        The recorded ones.
+
+    Attributes
+    ----------
+    total : int
+        Records compared so far.
+    """
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        self.total = 0
+        self._first: int | None = None
+        self._by_field = dict.fromkeys(fields, 0)
+        self._by_op = np.zeros((2, 1 << 16), np.int64)  # that differ, and all
+        self._context: list[dict[str, Any]] = []  # at first: of the records before
+        self._missing = NEIGHBOURS + 1  # of the first that differs, and those after it
+
+    def add(self, columns: Columns, recorded: Outcomes, simulated: Outcomes) -> None:
+        """Compare the next records."""
+        anywhere: Array = np.zeros(len(columns.ts), bool)
+        for name in self._by_field:
+            mask = getattr(recorded, name) != getattr(simulated, name)
+            self._by_field[name] += int(np.count_nonzero(mask))
+            anywhere |= mask
+        for row, ops in enumerate((columns.op[anywhere], columns.op)):
+            self._by_op[row] += np.bincount(ops, minlength=1 << 16)
+        if self._missing:
+            self._look(anywhere, columns, recorded, simulated)
+        self.total += len(anywhere)
+
+    def result(self) -> Verification:
+        """Tell what all records so far come to."""
+        differ, total = self._by_op
+        return Verification(
+            agreed=self.total - int(differ.sum()),
+            total=self.total,
+            first=self._first,
+            compared=tuple(self._by_field),
+            by_op={
+                abi.op_name(op): (int(differ[op]), int(total[op]))
+                for op in np.flatnonzero(total).tolist()
+            },
+            by_field=dict(self._by_field),
+            context=[] if self._first is None else self._context,
+        )
+
+    def _look(
+        self, differs: Array, columns: Columns, recorded: Outcomes, simulated: Outcomes
+    ) -> None:
+        """Keep the records around the first difference, which pieces may part."""
+
+        def rows(begin: int, end: int) -> list[dict[str, Any]]:
+            span = range(begin, min(end, len(differs)))
+            return [_row(self.total, i, columns, recorded, simulated) for i in span]
+
+        index = 0
+        if self._first is None:
+            index = int(np.argmax(differs)) if differs.any() else len(differs)
+            before = rows(max(0, index - NEIGHBOURS), index)
+            self._context = [*self._context, *before][-NEIGHBOURS:]
+            if index == len(differs):
+                return
+            self._first = self.total + index
+        after = rows(index, index + self._missing)
+        self._context += after
+        self._missing -= len(after)
 
 
-def _context(
-    trace: Trace, recorded: Outcomes, simulated: Outcomes, first: int
-) -> list[dict[str, Any]]:
-    """Describe the records around the first difference."""
-    rows = []
-    for i in range(max(0, first - NEIGHBOURS), min(len(trace), first + NEIGHBOURS + 1)):
-        row: dict[str, Any] = {"record": i, "op": abi.op_name(int(trace.op[i]))}
-        row.update((n, int(getattr(trace, n)[i])) for n in ("ts", "dom", "vcpu", "arg0", "arg1"))
-        for name in FIELDS:
-            was = getattr(recorded, name)
-            if was is not None:
-                row[f"recorded_{name}"] = int(was[i])
-                row[f"simulated_{name}"] = int(getattr(simulated, name)[i])
-        rows.append(row)
-    return rows
+def _row(
+    start: int, i: int, columns: Columns, recorded: Outcomes, simulated: Outcomes
+) -> dict[str, Any]:
+    """Describe a record of a piece that begins with record `start`."""
+    row: dict[str, Any] = {"record": start + i, "op": abi.op_name(int(columns.op[i]))}
+    row.update((n, int(getattr(columns, n)[i])) for n in ("ts", "dom", "vcpu", "arg0", "arg1"))
+    for name, was in recorded.fields():
+        row[f"recorded_{name}"] = int(was[i])
+        row[f"simulated_{name}"] = int(getattr(simulated, name)[i])
+    return row

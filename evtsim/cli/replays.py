@@ -23,7 +23,7 @@ from evtsim.cli.output import (
 )
 from evtsim.cli.sizes import print_needs
 from evtsim.cli.summary import print_run
-from evtsim.cli.traces import TraceFile, open_reader, open_trace
+from evtsim.cli.traces import TraceFile, open_reader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -303,9 +303,9 @@ def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> in
     """
     from evtsim.verification import verify as verify_trace
 
-    loaded = open_trace(trace, host)
+    reader = open_reader(trace, host)
     with progress("verifying") as shown:
-        result = verify_trace(loaded, progress=shown)
+        result = verify_trace(reader, progress=shown)
     if as_json:
         print_json(result.to_dict())
     else:

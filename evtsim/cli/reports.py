@@ -15,7 +15,7 @@ import typer
 from evtsim.cli.guests import Drain, with_guest
 from evtsim.cli.output import Force, HostFile, count, progress, size
 from evtsim.cli.summary import print_run
-from evtsim.cli.traces import open_trace
+from evtsim.cli.traces import open_reader, open_trace
 
 if TYPE_CHECKING:
     from evtsim.guest import Guest
@@ -80,7 +80,8 @@ def check_page(path: str, force: bool) -> None:
 def run_of(source: str, host: str | None, guest: Guest | None, drain: bool) -> Run:
     """Load a run, or replay a trace."""
     from evtsim.errors import EvtsimError
-    from evtsim.run import Run, replay
+    from evtsim.run import Run
+    from evtsim.streaming import replay_file
 
     if drain and guest is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
@@ -88,9 +89,9 @@ def run_of(source: str, host: str | None, guest: Guest | None, drain: bool) -> R
         if host is not None or guest is not None:
             raise EvtsimError(f"{source}: is a run that has its host and guest (expected no other)")
         return Run.load(source)
-    trace = open_trace(source, host)
+    reader = open_reader(source, host)
     with progress("replaying") as shown:
-        return replay(trace, guest=guest, outcomes=False, drain=drain, progress=shown)
+        return replay_file(reader, guest=guest, drain=drain, progress=shown)
 
 
 def demo(

@@ -12,7 +12,7 @@ from evtsim.abi import Effect, Op, PortState, Status
 from evtsim.history.effects import Notified, Since
 from evtsim.history.moment import Moment, Port, View, named
 from evtsim.history.rules import upcall_waits, virq_name
-from evtsim.simulator import Answer
+from evtsim.outcomes import Answer
 
 MOST = 8
 """Of a list of ports or vcpus no more are named."""

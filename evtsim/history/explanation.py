@@ -13,7 +13,8 @@ from evtsim.history import deeds, xen
 from evtsim.history.checks import IN_FRONT_OF_CREATE, RESULT, Check, is_known
 from evtsim.history.moment import Moment, View, named
 from evtsim.history.rules import checks_of, first_failure
-from evtsim.simulator import Answer, Simulator
+from evtsim.outcomes import Answer
+from evtsim.simulator import Simulator
 
 if TYPE_CHECKING:
     from evtsim.history.history import History

@@ -1,4 +1,4 @@
-"""A stretch of records that is loaded when it is needed."""
+"""Stretches of records: loaded when they are needed, cut, put together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from evtsim.dtypes import Columns
+from evtsim.errors import TraceError
 from evtsim.outcomes import Outcomes
 
 if TYPE_CHECKING:
@@ -62,11 +63,7 @@ class Chunk:
         return Chunk(self.records, load)
 
     def __getitem__(self, part: slice) -> Chunk:
-        def load() -> Loaded:
-            columns, recorded = self.load()
-            return Columns(*(column[part] for column in columns)), recorded and recorded[part]
-
-        return Chunk(len(range(*part.indices(self.records))), load)
+        return Chunk(len(range(*part.indices(self.records))), lambda: cut(self.load(), part))
 
 
 class Contents(NamedTuple):
@@ -84,16 +81,67 @@ class Contents(NamedTuple):
     records: int | None
 
 
-def join(chunks: list[Chunk]) -> Chunk:
-    """Load chunks into one whose columns are contiguous, without a copy if it is one already."""
-    loaded = [chunk.load() for chunk in chunks]
-    if len(loaded) == 1:
-        return Chunk.of(*loaded[0])
-    pieces = zip(*(columns for columns, _ in loaded), strict=True)
+def cut(loaded: Loaded, part: slice) -> Loaded:
+    """Return a part of a stretch, as views."""
+    columns, recorded = loaded
+    return Columns(*(column[part] for column in columns)), recorded and recorded[part]
+
+
+def join(stretches: list[Loaded]) -> Loaded:
+    """Put stretches end to end, with contiguous columns; without a copy if it is one only."""
+    if len(stretches) == 1:
+        return stretches[0]
+    pieces = zip(*(columns for columns, _ in stretches), strict=True)
     columns = Columns(*(_frozen(np.concatenate(parts)) for parts in pieces))
-    outcomes = [recorded for _, recorded in loaded if recorded is not None]
-    complete = len(outcomes) == len(loaded)
-    return Chunk.of(columns, Outcomes.concat(outcomes) if complete else None)
+    outcomes = [recorded for _, recorded in stretches if recorded is not None]
+    return columns, Outcomes.concat(outcomes) if len(outcomes) == len(stretches) else None
+
+
+class Cutter:
+    """Stretches as they come, given out in the lengths that somebody asks for.
+
+    Parameters
+    ----------
+    source : iterator
+        Of stretches, which may end in a TraceError.
+    """
+
+    def __init__(self, source: Iterator[Loaded]) -> None:
+        self._source = source
+        self._rest: Loaded | None = None
+        self._error: TraceError | None = None
+
+    def take(self, records: int) -> list[Loaded]:
+        """Return the next records: so many, or what is left, in one stretch or several.
+
+        What stands in front of damage is given out before the error is raised, so that how far
+        one gets does not depend on the lengths asked for.
+        """
+        taken: list[Loaded] = []
+        while records:
+            stretch = self._next(raising=not taken)
+            if stretch is None:
+                break
+            there = len(stretch[0].ts)
+            if there > records:
+                self._rest = cut(stretch, slice(records, None))
+                stretch, there = cut(stretch, slice(records)), records
+            taken.append(stretch)
+            records -= there
+        return taken
+
+    def _next(self, *, raising: bool) -> Loaded | None:
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            return rest
+        try:
+            if self._error is None:
+                return next((one for one in self._source if len(one[0].ts)), None)
+        except TraceError as error:
+            self._error = error
+        if raising:
+            raise self._error
+        return None
 
 
 def _frozen(column: Array) -> Array:

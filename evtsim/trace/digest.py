@@ -29,6 +29,12 @@ class Digest:
             little = column.astype(column.dtype.newbyteorder("<"), copy=False)
             digest.update(little.view(np.uint8).data)
 
+    def copy(self) -> Digest:
+        """Return one of the records so far, which stays so."""
+        same = Digest()
+        same._columns = [column.copy() for column in self._columns]
+        return same
+
     def of(self, host: Host | None) -> str:
         """Return the digest of the records so far, on this host."""
         whole = hashlib.sha256(b"".join(digest.digest() for digest in self._columns))

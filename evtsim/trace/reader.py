@@ -10,17 +10,17 @@ from typing import Any
 from evtsim.errors import EvtsimError
 from evtsim.host import Host
 from evtsim.trace import columns as door
-from evtsim.trace.chunk import CHUNK_RECORDS, Chunk, Contents
+from evtsim.trace.chunk import CHUNK_RECORDS, Chunk, Contents, Cutter, Loaded
 from evtsim.trace.columns import Place
 from evtsim.trace.trace import Trace
 
 
 class TraceReader:
-    """A trace that goes by, chunk after chunk, as traces of their own.
+    """A trace that goes by, piece after piece, as traces of their own.
 
-    Whatever the file is, no more of it is in memory than a chunk, or what its format makes
+    Whatever the file is, no more of it is in memory than a piece, and what its format makes
     inseparable: a record batch of a compressed Arrow file, 2 MB of a CSV file. Of an Arrow file
-    that is not compressed, chunks are views of the memory map.
+    that is not compressed, pieces are views of the memory map.
 
     Parameters
     ----------
@@ -81,30 +81,55 @@ class TraceReader:
         self.meta = contents.meta
         self.first = contents.first
         self.records = contents.records
-        self._chunks: Iterator[Chunk] | None = iter(contents.chunks)
+        self._number = contents.first
+        self._cutter: Cutter | None = Cutter(self._checked(iter(contents.chunks)))
 
     def __iter__(self) -> Iterator[Trace]:
-        """Yield the records, once: at most 131,072 at a time, values and times checked."""
-        if self._chunks is None:
-            raise EvtsimError(f"{self.path or 'trace'}: a reader reads once (open another)")
-        chunks, self._chunks = self._chunks, None
-        return self._walk(chunks)
+        """Yield the records, once: 131,072 at a time, values and times checked."""
+        return self._walk(self._claim())
 
-    def _walk(self, chunks: Iterator[Chunk]) -> Iterator[Trace]:
+    def take(self, records: int) -> Trace:
+        """Take the next records, checked likewise: so many, or what is left, or none.
+
+        Raises
+        ------
+        TraceError
+            The next record is damaged or cannot be read. If it is a later one, the records in
+            front of it are taken first.
+        """
+        cutter = self._claim()
+        piece = self._piece(cutter.take(records))
+        self._cutter = cutter  # but not after an error: what was read in vain will not come again
+        return piece
+
+    @property
+    def taken(self) -> int:
+        """Records that were taken so far."""
+        return self._number - self.first
+
+    def _claim(self) -> Cutter:
+        cutter, self._cutter = self._cutter, None
+        if cutter is None:
+            raise EvtsimError(f"{self.path or 'trace'}: a reader reads once (open another)")
+        return cutter
+
+    def _walk(self, cutter: Cutter) -> Iterator[Trace]:
+        while stretches := cutter.take(CHUNK_RECORDS):
+            yield self._piece(stretches)
+
+    def _piece(self, stretches: list[Loaded]) -> Trace:
+        chunks, first = [Chunk.of(*loaded) for loaded in stretches], self._number
+        piece = Trace(chunks, self.host, self.meta, path=self.path, first=first)
+        self._number += len(piece)
+        return piece
+
+    def _checked(self, chunks: Iterator[Chunk]) -> Iterator[Loaded]:
         number, last = self.first, 0
         for chunk in chunks:
             for columns, recorded in chunk.walk():
                 last = door.check_order(columns.ts, last, Place(self.path, number))
-                whole = Trace(
-                    [Chunk.of(columns, recorded)],
-                    self.host,
-                    self.meta,
-                    path=self.path,
-                    first=number,
-                )
-                for begin in range(0, len(whole), CHUNK_RECORDS):
-                    yield whole[begin : begin + CHUNK_RECORDS]
-                number += len(whole)
+                yield columns, recorded
+                number += len(columns.ts)
 
     def require_host(self, host: Host | None = None) -> Host:
         """Return the host given, or the trace's own; a HostError if there is neither."""

@@ -16,7 +16,7 @@ from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
 from evtsim.outcomes import Outcomes
 from evtsim.trace import columns as door
-from evtsim.trace.chunk import CHUNK_RECORDS, Chunk, join
+from evtsim.trace.chunk import CHUNK_RECORDS, Chunk, Cutter, Loaded, cut, join
 from evtsim.trace.columns import FIELDS, OUT_PREFIX, Place
 from evtsim.trace.digest import Digest
 
@@ -258,13 +258,13 @@ class Trace:
             source = {name: empty[name] for name in FIELDS}
             self._chunks = [Chunk.of(*door.fit_all(source, Place(), door.fit_array))]
         elif len(self._chunks) > 1:
-            self._chunks = [join(self._chunks)]
+            self._chunks = [Chunk.of(*join([chunk.load() for chunk in self._chunks]))]
         loaded = self._chunks[0].load()
         self._chunks = [Chunk.of(*loaded)]  # a Parquet file would be read anew each time
         return loaded
 
     def stretches(
-        self, size: int = CHUNK_RECORDS
+        self, size: int = CHUNK_RECORDS, *, joined: bool = False
     ) -> Iterator[tuple[int, Columns, Outcomes | None]]:
         """Walk the trace in pieces, each checked against damage and time running backwards.
 
@@ -272,6 +272,8 @@ class Trace:
         ----------
         size : int
             The most records in a piece.
+        joined : bool
+            Whether to copy what lies in shorter pieces, so that all but the last have that many.
 
         Yields
         ------
@@ -280,15 +282,25 @@ class Trace:
         columns : Columns
         recorded : Outcomes or None
         """
+        start = 0
+        for columns, recorded in self._joined(size) if joined else self._checked():
+            for begin in range(0, len(columns.ts), size):
+                yield start + begin, *cut((columns, recorded), slice(begin, begin + size))
+            start += len(columns.ts)
+
+    def _checked(self) -> Iterator[Loaded]:
+        """Walk the trace as it lies there."""
         start = last = 0
         for chunk in self._chunks:
             for columns, recorded in chunk.walk():
                 last = door.check_order(columns.ts, last, Place(self.path, self.first + start))
-                for begin in range(0, len(columns.ts), size):
-                    part = slice(begin, begin + size)
-                    piece = Columns(*(column[part] for column in columns))
-                    yield start + begin, piece, recorded and recorded[part]
+                yield columns, recorded
                 start += len(columns.ts)
+
+    def _joined(self, size: int) -> Iterator[Loaded]:
+        cutter = Cutter(self._checked())
+        while stretches := cutter.take(size):
+            yield join(stretches)
 
     def __len__(self) -> int:
         return sum(chunk.records for chunk in self._chunks)

@@ -27,7 +27,7 @@ from evtsim.checkpoint import read
 RECORDS = 24_000
 
 
-def replay(folder, trace, every):
+def replay(folder, trace, every, threads=1):
     """Replay a trace with everything that can be kept, and save the run."""
     folder.mkdir(exist_ok=True)
     os.chdir(folder)  # the run says where its parts are
@@ -40,6 +40,7 @@ def replay(folder, trace, every):
         checkpoint="checkpoints",
         every=every,
         resume=True,
+        threads=threads,
     )
     run.save("run", overwrite=True)
 
@@ -60,7 +61,7 @@ def die_at(step):
     Path.replace, Path.unlink = dying(Path.replace), dying(Path.unlink)
 
 
-def killed(folder, trace, every, after=None, step=None):
+def killed(folder, trace, every, after=None, step=None, threads=1):
     """Replay in a child, and kill it after some seconds or steps. Tell whether it was killed."""
     child = os.fork()
     if child == 0:
@@ -68,7 +69,7 @@ def killed(folder, trace, every, after=None, step=None):
             warnings.simplefilter("error")
             if step is not None:
                 die_at(step)
-            replay(folder, trace, every)
+            replay(folder, trace, every, threads)
         except BaseException:
             traceback.print_exc()
             os._exit(3)
@@ -118,10 +119,12 @@ def kill_many(how, kills, folder, stride=1):
     done, completed, seen, broken = 0, 0, set(), folder / "broken"
     while done < kills:
         if how == "moments":  # again and again, until it ends before its time
-            while done < kills and killed(broken, trace, every, after=draw.uniform(0, span)):
+            while done < kills and killed(
+                broken, trace, every, after=draw.uniform(0, span), threads=1 + done % 2
+            ):
                 done += 1
                 seen.add(look(broken))
-            killed(broken, trace, every)
+            killed(broken, trace, every, threads=1 + done % 2)
         else:
             if not killed(broken, trace, every, step=done * stride):
                 break

@@ -38,6 +38,62 @@ def test_a_file_goes_by_as_it_is(trace, tmp_path, suffix):
     assert digest_of(reader) == trace[1000:].digest()
     with pytest.raises(EvtsimError, match="a reader reads once"):
         iter(reader)
+    lengths = [len(piece) for piece in TraceReader(path)]
+    assert lengths == [CHUNK_RECORDS, CHUNK_RECORDS, 299_000 - 2 * CHUNK_RECORDS]
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".parquet", ".csv"])
+def test_as_many_records_are_taken_as_are_asked_for(trace, tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    Trace.concat([trace[:70_000], trace[70_000:]]).save(path)
+    reader, digest, lengths = TraceReader(path), Digest(), []
+    for records in (1, 100_000, 150_000, 5, 100_000, 7):
+        piece = reader.take(records)
+        assert piece.first == sum(lengths)
+        lengths.append(len(piece))
+        digest.update(piece.columns)
+        assert piece.ts.flags.c_contiguous
+    assert lengths == [1, 100_000, 150_000, 5, 49_994, 0]
+    assert digest.of(reader.host) == trace.digest()
+
+
+def test_what_stands_in_front_of_damage_is_taken_first(trace, tmp_path):
+    path = tmp_path / "t.arrow"
+    trace.save(path)
+    data = bytearray(path.read_bytes())
+    where = data.find(trace.ts[200_000:200_010].tobytes())
+    data[where] ^= 1
+    path.write_bytes(data)
+    reader = TraceReader(path)
+    assert len(reader.take(1_000_000)) == CHUNK_RECORDS
+    with pytest.raises(TraceError, match="records 131072 to 262143 do not match their checksum"):
+        reader.take(1_000_000)
+    with pytest.raises(EvtsimError, match="a reader reads once"):
+        reader.take(1)
+    taken = []
+    with pytest.raises(TraceError, match="records 131072 to 262143"):
+        for start, columns, _ in Trace.load(path).stretches(1 << 20, joined=True):
+            taken.append((start, len(columns.ts)))
+    assert taken == [(0, CHUNK_RECORDS)]
+
+
+def test_pieces_of_a_trace_are_joined_with_what_was_recorded(trace):
+    recorded = evtsim.replay(trace, stats=None).outcomes
+    table = np.zeros(len(trace), evtsim.RECORD_DTYPE)
+    for name, column in trace.columns._asdict().items():
+        table[name] = column
+    whole = Trace.from_records(table, trace.host, recorded)
+    pieces = Trace.concat([whole[:100_000], whole[100_000:100_001], whole[100_001:]])
+    starts = []
+    for start, columns, outcomes in pieces.stretches(110_000, joined=True):
+        starts.append(start)
+        part = slice(start, start + 110_000)
+        assert np.array_equal(columns.arg0, trace.arg0[part])
+        for name, column in outcomes.fields():
+            assert np.array_equal(column, getattr(recorded, name)[part])
+        assert not columns.ts.flags.writeable
+    assert starts == [0, 110_000, 220_000]
+    assert [start for start, _, _ in pieces.stretches(110_000)] == [0, 100_000, 100_001, 210_001]
 
 
 def test_a_trace_in_memory_goes_by_likewise(trace):

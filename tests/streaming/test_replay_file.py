@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import duckdb
@@ -13,11 +14,13 @@ import pyarrow.dataset as ds
 import pytest
 
 import evtsim
-from evtsim import EvtsimError, Guest, Trace, TraceError, workloads
+from evtsim import EvtsimError, Guest, Outcomes, Trace, TraceError, workloads
 from evtsim._files import held
+from evtsim.crew import Crew
 from evtsim.run import FRAMES
 from evtsim.streaming import LongReplay
-from evtsim.trace import TraceReader
+from evtsim.trace import TraceReader, files
+from evtsim.trace.chunk import CHUNK_RECORDS
 
 ROOT = Path(__file__).parents[2]
 EVERY = 4_000
@@ -101,6 +104,108 @@ def test_parts_and_statistics_are_those_of_a_replay_in_memory(trace, tmp_path, s
     for name in FRAMES[:-1]:
         pd.testing.assert_frame_equal(getattr(run, name), getattr(plain, name))
     assert not run.has("deliveries")
+
+
+@pytest.fixture(scope="module")
+def longer():
+    return workloads.generate("channels", records=400_000, domains=20, ports=20)
+
+
+@pytest.fixture(scope="module")
+def files_of(longer, tmp_path_factory):
+    """The same trace in pieces of several lengths."""
+    folder = tmp_path_factory.mktemp("lengths")
+    longer.save(folder / "t.arrow")
+    longer.save(folder / "t.csv")
+    with files.writer(folder / "odd.parquet", longer.host, longer.meta) as write:
+        for begin in range(0, len(longer), 70_001):
+            write(longer[begin : begin + 70_001].columns, None)
+    return folder
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_neither_chunks_nor_threads_change_a_byte_of_the_parts(
+    files_of, longer, handled, tmp_path, monkeypatch
+):
+    assert evtsim.simulator.SHARED_RECORDS % CHUNK_RECORDS == 0
+    monkeypatch.setattr("evtsim.simulator.SHARED_RECORDS", 2 * CHUNK_RECORDS)
+    options = {"guest": Guest(), "deliveries": tmp_path / "d"} if handled else {"stats": None}
+    wanted = None
+    for name in ("t.arrow", "odd.parquet", "t.csv"):
+        for threads in (1, 2):
+            run = evtsim.replay_file(
+                files_of / name,
+                outcomes=tmp_path / "o",
+                every=170_000,
+                threads=threads,
+                overwrite=True,
+                **options,
+            )
+            found = contents(tmp_path)
+            assert len(found) == (6 if handled else 3)
+            wanted = wanted or found
+            assert found == wanted, (name, threads)
+            assert run.source["digest"] == longer.digest()
+
+
+def test_threads_get_long_blocks_from_any_file(files_of, longer, monkeypatch):
+    asked = []
+    work = Crew.replay
+
+    def noted(crew, *arguments):
+        done = work(crew, *arguments)
+        asked.append((arguments[3:5], done))
+        return done
+
+    monkeypatch.setattr(Crew, "replay", noted)
+    monkeypatch.setattr("evtsim.simulator.SHARED_RECORDS", 300_000)
+    for name in ("t.arrow", "odd.parquet", "t.csv"):
+        asked.clear()
+        evtsim.replay_file(files_of / name, stats=None, threads=2)
+        assert {stop for (_, stop), _ in asked} == {300_000, 100_000}
+        assert max(done - start for (start, _), done in asked) > 200_000
+
+
+def test_a_replay_is_resumed_by_any_number_of_threads(files_of, tmp_path, monkeypatch):
+    monkeypatch.setattr("evtsim.simulator.SHARED_RECORDS", CHUNK_RECORDS)  # stops in the middle
+    options = {"stats": None, "deliveries": None, "every": 60_000}
+    long_replay(files_of / "t.arrow", tmp_path / "whole", **options)
+    interrupted(files_of / "t.arrow", tmp_path / "broken", 150_000, threads=2, **options)
+    interrupted(files_of / "t.arrow", tmp_path / "broken", 270_000, resume=True, **options)
+    long_replay(files_of / "t.arrow", tmp_path / "broken", threads=2, resume=True, **options)
+    assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
+
+
+def test_a_replay_with_threads_ends_with_its_reader(files_of, tmp_path):
+    """After damage, and after an interrupt, nobody reads on; parts are whole."""
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evtsim.replay_file(
+            files_of / "t.arrow", stats=None, threads=2, outcomes=tmp_path / "o", progress=stop
+        )
+    assert list((tmp_path / "o").iterdir()) == []
+    lines = (files_of / "t.csv").read_bytes().splitlines(keepends=True)
+    damaged = tmp_path / "t.csv"
+    damaged.write_bytes(b"".join([*lines[:350_000], b"1,2\n"]))
+    with pytest.raises(TraceError, match="2 fields in '1,2'"):
+        evtsim.replay_file(damaged, stats=None, threads=2, outcomes=tmp_path / "o", every=100_000)
+    assert len(list((tmp_path / "o").iterdir())) == 3
+    assert not [t for t in threading.enumerate() if t.name.startswith("evtsim-reader")]
+
+
+def test_a_replay_runs_once_and_from_the_start_of_its_reader(path):
+    reader = TraceReader(path)
+    with LongReplay(reader, stats=None) as work:
+        work.run()
+        with pytest.raises(EvtsimError, match="a replay runs once"):
+            work.run()
+    begun = TraceReader(path)
+    begun.take(1)
+    with pytest.raises(EvtsimError, match="from the start of its reader"):
+        evtsim.replay_file(begun, stats=None)
 
 
 def test_parts_are_one_dataset_to_pyarrow_pandas_and_duckdb(path, tmp_path):
@@ -319,23 +424,55 @@ most = {"trace": 0}
 def look(done, total):
     status = pathlib.Path("/proc/self/status").read_text()
     most["trace"] = max(most["trace"], int(status.partition("RssAnon:")[2].split()[0]))
-path, folder = sys.argv[1:]
-evtsim.replay_file(path, outcomes=folder + "/o", deliveries=folder + "/d", checkpoint=folder + "/c",
-                   every=500_000, progress=look)
+path, folder, threads = sys.argv[1:]
+deliveries = None if threads == "2" else folder + "/d"
+evtsim.replay_file(path, outcomes=folder + "/o", deliveries=deliveries, checkpoint=folder + "/c",
+                   every=2_500_000, progress=look, threads=int(threads))
 print(json.dumps(most["trace"]))
 """
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
-def test_memory_does_not_grow_with_the_trace(suffix, tmp_path):
+@pytest.mark.parametrize(
+    ("suffix", "threads", "lengths"),
+    [
+        (".parquet", 1, (1_000_000, 4_000_000)),
+        (".csv", 1, (1_000_000, 2_500_000)),
+        (".arrow", 2, (3_000_000, 7_000_000)),
+    ],
+)
+def test_memory_does_not_grow_with_the_trace(suffix, threads, lengths, tmp_path):
     used = []
-    for records in (1_000_000, 2_500_000) if suffix == ".csv" else (1_000_000, 4_000_000):
+    for records in lengths:
         path = tmp_path / f"{records}{suffix}"
         workloads.write(path, "channels", records=records, domains=4)
-        used.append(python("-c", MEASURE, str(path), str(tmp_path / str(records))))
+        folder = str(tmp_path / str(records))
+        used.append(python("-c", MEASURE, str(path), folder, str(threads)))
     assert used[1] - used[0] < 50_000, (
         used
     )  # kB; a million records are 42 MB in columns, and more on the way
+
+
+VERIFY = """
+import json, pathlib, sys, evtsim
+most = [0]
+def look(done, total):
+    status = pathlib.Path("/proc/self/status").read_text()
+    most[0] = max(most[0], int(status.partition("RssAnon:")[2].split()[0]))
+assert evtsim.verify(evtsim.TraceReader(sys.argv[1]), progress=look)
+print(json.dumps(most[0]))
+"""
+
+
+def test_memory_of_verifying_does_not_grow_with_the_trace(tmp_path):
+    used = []
+    for records in (1_000_000, 2_500_000):
+        path = tmp_path / f"{records}.csv"
+        trace = workloads.generate("channels", records=records, domains=4)
+        outcomes = evtsim.replay(trace, stats=None).outcomes
+        with files.writer(path, trace.host, {}, ["rc", "port"]) as write:
+            write(trace.columns, Outcomes(rc=outcomes.rc, port=outcomes.port))
+        used.append(python("-c", VERIFY, str(path)))
+    assert used[1] - used[0] < 40_000, used  # kB; a million records are 42 MB with their outcomes
 
 
 def test_a_long_replay_says_what_it_applied(path, tmp_path):
