@@ -3,11 +3,10 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-from evtsim._jit import cache_folder
 
 # Kernels compile in the first example that needs them, so there is no deadline.
 settings.register_profile(
@@ -21,11 +20,21 @@ settings.load_profile("default")
 
 def pytest_configure(config):
     """Before workers start, compile what they would all compile."""
-    starts_workers = getattr(config.option, "numprocesses", None) and not hasattr(
-        config, "workerinput"
-    )
-    if starts_workers and not any(cache_folder().iterdir()):
+    if hasattr(config, "workerinput"):
+        return
+    # Processes that tests start run this source, in whatever folder, and no installed copy of it,
+    # whose kernels numba would keep apart.
+    paths = (str(config.rootpath), os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    if getattr(config.option, "numprocesses", None) and not compiled():
         subprocess.run([sys.executable, "-m", "tests.warm"], cwd=config.rootpath, check=True)
+
+
+def compiled():
+    """Tell whether kernels of this source are there; the folder may hold an installed copy's."""
+    from evtsim.kernels.replay import replay
+
+    return any(Path(replay.stats.cache_path).glob("*.nbi"))
 
 
 @pytest.fixture(scope="session")

@@ -13,18 +13,9 @@ import pytest
 
 import evtsim
 from evtsim import samples, workloads
+from tests.commands import assert_refused, evtsim_command, evtsim_process
 
 SAMPLE = str(samples.path("xen-4.0-default.arrow"))
-
-
-def evtsim_command(*arguments, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "evtsim", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        **options,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +25,21 @@ def trace(tmp_path_factory):
     return str(path)
 
 
-def assert_refused(done, *words):
-    """One short line on stderr, exit status 2, nothing on stdout."""
-    assert done.returncode == 2, done
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("evtsim: error: ")
-    for word in words:
-        assert word in done.stderr
+def with_cpu_seconds(run):
+    """What a call returned, and the CPU time that processes took which it waited for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    result = run()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return result, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def cpu_seconds(*command, rounds=4, **options):
+def cpu_seconds(*command, rounds=4):
     """The least CPU time that a command took: on a busy machine the clock says little."""
-    spent = []
-    for _ in range(rounds):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *command], capture_output=True, check=True, **options)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return min(spent)
+
+    def run():
+        subprocess.run([sys.executable, *command], capture_output=True, check=True)
+
+    return min(with_cpu_seconds(run)[1] for _ in range(rounds))
 
 
 @pytest.fixture(scope="module")
@@ -63,21 +50,44 @@ def imports():
 
 def test_help_is_quick(imports):
     assert cpu_seconds("-m", "evtsim", "--help") < min(0.3, 0.75 * imports)
-    assert "replay" in evtsim_command("--help").stdout
+    assert "replay" in evtsim_process("--help").stdout
 
 
 def test_a_warm_replay_is_quick(trace, imports):
-    evtsim_command("replay", trace)
+    evtsim_process("replay", trace)
     assert cpu_seconds("-m", "evtsim", "replay", trace) < 3.5 * imports  # 2.5 on an idle machine
-    assert "compiling" not in evtsim_command("replay", trace).stderr
+    assert "compiling" not in evtsim_process("replay", trace).stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", SAMPLE],
+        ["verify", SAMPLE, "--json"],
+        ["convert", SAMPLE, "-"],
+        ["validate", SAMPLE, "--strict"],
+        ["replay", "missing.arrow"],
+        ["generate", "channels", "nowhere/x.arrow"],
+    ],
+)
+def test_a_process_answers_as_a_call_does(arguments):
+    """Most tests call the commands in their own process."""
+    called, done = evtsim_command(*arguments), evtsim_process(*arguments)
+    assert called.returncode == done.returncode
+    assert called.stderr == done.stderr
+    assert called.stdout == done.stdout
+
+
+def test_a_process_refuses_what_is_no_command():
+    assert_refused(evtsim_process("sing"), "sing", "--help")
 
 
 def test_version():
-    assert evtsim_command("--version").stdout == f"evtsim {evtsim.__version__}\n"
+    assert evtsim_process("--version").stdout == f"evtsim {evtsim.__version__}\n"
 
 
 def test_demo(tmp_path):
-    done = evtsim_command("demo", "--records", "20000", cwd=tmp_path)
+    done = evtsim_process("demo", "--records", "20000", cwd=tmp_path)
     assert done.returncode == 0
     assert "all 2,500 records agree" in done.stdout
     assert "20,000 replayed" in done.stdout
@@ -220,30 +230,30 @@ def test_host_commands(trace, tmp_path):
 
 def test_cache(tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    shown = json.loads(evtsim_command("cache", "info", "--json", env=environment).stdout)
+    shown = json.loads(evtsim_process("cache", "info", "--json", env=environment).stdout)
     assert shown["root"].startswith(str(tmp_path))
-    assert "freed" in evtsim_command("cache", "clear", env=environment).stdout
+    assert "freed" in evtsim_process("cache", "clear", env=environment).stdout
 
 
 @pytest.mark.parametrize(("stats", "limit"), [("none", 60), ("port", 90)])
-def test_what_the_first_compile_may_take(trace, tmp_path, imports, stats, limit):
+def test_the_first_compile_announces_itself_and_ends_soon(trace, tmp_path, imports, stats, limit):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    command = ("-m", "evtsim", "replay", trace, "--stats", stats)
-    assert cpu_seconds(*command, rounds=1, env=environment) < limit * imports
 
+    def replay():
+        return evtsim_process("replay", trace, "--stats", stats, "--json", env=environment)
 
-def test_the_first_compile_announces_itself(trace, tmp_path):
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    first = evtsim_command("replay", trace, "--json", env=environment)
-    assert "compiling kernels, once per version" in first.stderr
-    again = evtsim_command("replay", trace, "--json", env=environment)
+    first, seconds = with_cpu_seconds(replay)
+    assert first.returncode == 0, first
+    assert seconds < limit * imports
+    assert first.stderr.count("compiling kernels, once per version") == 1
+    again = replay()
     assert again.stderr == ""
     assert again.stdout == first.stdout
 
 
 def test_a_pipe_in_and_out(trace):
-    text = evtsim_command("convert", trace, "-").stdout
-    done = evtsim_command("info", "-", "--json", input=text)
+    text = evtsim_process("convert", trace, "-").stdout
+    done = evtsim_process("info", "-", "--json", input=text)
     assert json.loads(done.stdout)["digest"] == evtsim.Trace.load(trace).digest()
 
 

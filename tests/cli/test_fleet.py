@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from evtsim import analysis, workloads
-from tests.cli.test_cli import assert_refused, evtsim_command
+from tests.commands import assert_refused, evtsim_command, evtsim_process
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def scheduler(cluster_client):
 
 def test_a_fleet_is_summed_up(folder, scheduler, tmp_path):
     table = tmp_path / "hosts.csv"
-    done = evtsim_command(
+    done = evtsim_process(
         *("fleet", str(folder / "*.arrow"), "--csv", str(table), "--save", str(tmp_path / "kept")),
         *("--workload", "ipi", "--seeds", "3-4", "-n", "5k", "-p", "domains=3", *scheduler),
     )
@@ -40,7 +40,7 @@ def test_a_fleet_is_summed_up(folder, scheduler, tmp_path):
 
 
 def test_a_fleet_as_json_and_a_failure(folder, scheduler):
-    done = evtsim_command(
+    done = evtsim_process(
         *("fleet", str(folder / "h0.arrow"), str(folder / "none.arrow"), "--json"),
         *("--guest", "linux", "--wake", "exp:3us", "--drain", *scheduler),
     )
@@ -54,7 +54,7 @@ def test_a_fleet_as_json_and_a_failure(folder, scheduler):
 
 
 def test_a_cluster_of_this_machine_is_made_and_closed(folder):
-    done = evtsim_command("fleet", str(folder / "h*.arrow"), "--workers", "1", "--json")
+    done = evtsim_process("fleet", str(folder / "h*.arrow"), "--workers", "1", "--json")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["totals"]["records"] == 18_000
@@ -65,7 +65,7 @@ def test_a_sweep_is_a_frame_and_a_plot(folder, scheduler, tmp_path):
     files = [str(tmp_path / name) for name in ("s.csv", "s.parquet", "s.png")]
     options = [word for pair in zip(("--csv", "--parquet", "--plot"), files) for word in pair]  # noqa: B905
     varied = ("--wake", "1us,20us", "--eoi", "edge,late:9us", "--scan", "lowest", *scheduler)
-    done = evtsim_command("sweep", trace, *varied, *options, "--y", "p99_ns")
+    done = evtsim_process("sweep", trace, *varied, *options, "--y", "p99_ns")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     frame = pd.read_parquet(files[1])

@@ -6,7 +6,7 @@ import pytest
 
 import evtsim
 from evtsim import samples
-from tests.cli.test_cli import assert_refused, evtsim_command
+from tests.commands import assert_refused, evtsim_command
 
 SAMPLE = str(samples.path("xen-4.0-default.arrow"))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from evtsim.interop import dumps
-from tests.cli.test_cli import assert_refused, evtsim_command
+from tests.commands import assert_refused, evtsim_command
 from tests.unit.interop.test_dumps import LISTED, POSTED, STAMPED
 
 CLEAN = "Event channel information for domain 3:\n   1 [0/0/0]: s=6 n=0 x=0\n"

@@ -2,30 +2,15 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from evtsim import cli, workloads
-from tests.cli.test_cli import assert_refused, evtsim_command
+from evtsim import workloads
+from tests.commands import assert_refused, evtsim_command
 from tests.unit.interop.test_ftrace import LOG
 from tests.unit.interop.xentrace_files import Record, encoded, lost, runstate
-
-
-@pytest.fixture
-def in_process(monkeypatch, capsys, tmp_path):
-    """Run a command here, in a folder of its own: many processes would take their time."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        monkeypatch.setattr("sys.argv", ["evtsim", *arguments])
-        status = cli.run()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, out, err)
-
-    return command
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +98,9 @@ def test_ftrace_sums_up(tmp_path):
         (("ftrace", "."), "Is a directory"),
     ],
 )
-def test_what_is_of_another_kind_is_refused(in_process, tmp_path, arguments, words):
+def test_what_is_of_another_kind_is_refused(tmp_path, arguments, words):
     (tmp_path / "README").write_text("This is text.\n")
-    assert_refused(in_process(*arguments), words)
+    assert_refused(evtsim_command(*arguments, cwd=tmp_path), words)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +144,7 @@ def test_export(trace, tmp_path):
         (("--perfetto", "t.json", "--wake", "2us"), "add --guest linux"),
     ],
 )
-def test_export_refuses_nonsense_and_leaves_nothing(in_process, trace, tmp_path, options, words):
-    assert_refused(in_process("export", str(trace), *options), words)
+def test_export_refuses_nonsense_and_leaves_nothing(trace, tmp_path, options, words):
+    done = evtsim_command("export", str(trace), *options, cwd=tmp_path)
+    assert_refused(done, words)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 
 import evtsim
 from evtsim import workloads
-from tests.cli.test_cli import assert_refused, evtsim_command
+from tests.commands import assert_refused, evtsim_command
 
 
 @pytest.fixture(scope="module", autouse=True)

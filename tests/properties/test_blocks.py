@@ -118,7 +118,7 @@ def test_the_most_threads_are_said():
 
 
 def test_the_timeline_of_a_dump_begins_with_it_whoever_replays():
-    host = evtsim.Host.uniform(2)
+    host = evtsim.Host.uniform(2, profile="xen-4.23")
     sim = evtsim.Simulator(host)
     sim.call("alloc_unbound", dom=1, remote_dom=0)
     sim.call("bind_interdomain", dom=0, remote_dom=1, remote_port=1)

@@ -8,7 +8,7 @@ import pytest
 import evtsim
 from evtsim import EvtsimError, Trace, sizing, workloads
 from evtsim.cli.summary import ignored_upcalls
-from tests.cli.test_cli import assert_refused, evtsim_command
+from tests.commands import assert_refused, evtsim_command
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 import evtsim
 from evtsim import EvtsimError, draws
 from evtsim.abi import Op
-from tests.cli.test_cli import evtsim_command
+from tests.commands import evtsim_command
 
 
 def one_port(ts, *, mask=False):

@@ -11,7 +11,7 @@ import pytest
 import evtsim
 from evtsim import EvtsimError, workloads
 from evtsim.run import FRAMES
-from tests.cli.test_cli import evtsim_command
+from tests.commands import evtsim_command
 
 DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 
