@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from evtsim import __version__, abi
-from evtsim._files import written_whole
+from evtsim._files import naming, written_whole
 from evtsim.abi import NR_VIRQS, PortState
 from evtsim.dtypes import BUCKET_PORTS, BUCKET_SHIFT, XEN_PEER, Array, Tables
 from evtsim.errors import EvtsimError
@@ -96,11 +96,8 @@ def read(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any] | None]:
         The file is no checkpoint, damaged, or of another version of the format.
     """
     name = os.fspath(path)
-    try:
-        with Path(path).open("rb") as file:
-            header, tables = _members(name, file)
-    except OSError as error:
-        raise EvtsimError(f"{name}: {error.strerror}") from None
+    with naming(name), Path(path).open("rb") as file:
+        header, tables = _members(name, file)
     try:
         progress = header.get("progress")
         host = Host.from_dict(header["host"], source=name)

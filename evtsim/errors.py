@@ -6,13 +6,42 @@ that the command line can show it as it is.
 
 from __future__ import annotations
 
+import errno
 import os
+
+NO_FILE = "no such file"
+NO_FOLDER = "its folder does not exist"
+FOLDER_FOR_FILE = "is a folder (expected a file)"
+FILE_FOR_FOLDER = "is a file (expected a folder)"
+
+REASONS: dict[int | None, str] = {
+    errno.ENOENT: NO_FILE,
+    errno.ENOTDIR: "lies in a file (expected a folder)",
+    errno.EISDIR: FOLDER_FOR_FILE,
+    errno.EEXIST: FILE_FOR_FOLDER,
+}
+"""What the system's commonest answers to a path are called; others are in its own words."""
 
 
 def shown(value: object) -> str:
     """Return a value's repr, shortened to fit a line."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:70]}… ({len(text):,} characters)"
+
+
+def reason(error: BaseException) -> str:
+    """Say in a few words why a file or folder could not be used; the same words everywhere.
+
+    Parameters
+    ----------
+    error : exception
+        An OSError, whose number decides, or what a reader of some format raised.
+    """
+    number = getattr(error, "errno", None)
+    if number in REASONS:
+        return REASONS[number]
+    # pyarrow's own OSErrors are about contents and carry no number.
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0]
 
 
 class EvtsimError(Exception):

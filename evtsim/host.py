@@ -14,7 +14,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._files import written_whole
 from evtsim.dtypes import DOMAIN_DTYPE
-from evtsim.errors import HostError, shown
+from evtsim.errors import HostError, reason, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -276,8 +276,8 @@ class Host:
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not a text file"
-            raise HostError(f"{os.fspath(path)}: {reason}") from None
+            problem = reason(error) if isinstance(error, OSError) else "not a text file"
+            raise HostError(f"{os.fspath(path)}: {problem}") from None
         return cls.from_json_text(text, source=os.fspath(path))
 
     @classmethod

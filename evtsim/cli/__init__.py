@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Iterator
 
-from evtsim.errors import EvtsimError
+from evtsim.errors import EvtsimError, reason
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
     except BrokenPipeError:
         status = 0
     except OSError as error:
-        status = complain(error.strerror or str(error))
+        status = complain(reason(error))
     if status in (0, 2):
         leave_nothing_to_flush()
     sys.exit(status)

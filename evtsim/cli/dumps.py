@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,6 +61,8 @@ def inspect(
 
     if page is not None:
         check_page(page, force)
+    if state is not None:
+        _check_state(state, force)
     snapshots = dumps.read(log, dom=dom or 0)
     if dom is not None and not any(dom in set(each.domains["dom"]) for each in snapshots):
         raise EvtsimError(f"{log}: no domain {dom} in its dumps")
@@ -92,20 +93,25 @@ def _changes(before: Snapshot, after: Snapshot, dom: int | None) -> pd.DataFrame
     return changed if dom is None else changed[changed["dom"] == dom]
 
 
-def _write_state(snapshot: Snapshot, path: str, force: bool) -> None:
-    """Write a checkpoint, and on stderr what of the dump was not taken as it is."""
-    import sys
-    import warnings
-
+def _check_state(path: str, force: bool) -> None:
+    """Raise an error now rather than after the log is read."""
+    from evtsim._files import check_target
     from evtsim.errors import EvtsimError
-    from evtsim.simulator import Simulator
 
     if path.endswith((".csv", ".parquet", ".arrow", ".json")):
         raise EvtsimError(
             f"{path}: a state is a checkpoint, and no table (expected another suffix)"
         )
-    if not Path(path).parent.is_dir():
-        raise EvtsimError(f"{path}: No such file or directory")
+    check_target(path, overwrite=force)
+
+
+def _write_state(snapshot: Snapshot, path: str, force: bool) -> None:
+    """Write a checkpoint, and on stderr what of the dump was not taken as it is."""
+    import sys
+    import warnings
+
+    from evtsim.simulator import Simulator
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sim = Simulator.from_dump(snapshot, stats="port")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.frames import Rows, plain_rows, print_frame
 from evtsim.cli.guests import with_guest
 from evtsim.cli.output import (
     HostFile,
@@ -15,7 +15,6 @@ from evtsim.cli.output import (
     duration,
     print_fields,
     print_json,
-    print_table,
     progress,
 )
 from evtsim.cli.traces import TraceFile, open_trace
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 Record = Annotated[
     str, typer.Argument(metavar="N", help="Number of the record, from 0: 4711, 10k, 1e6.")
 ]
-Rows = Annotated[int, typer.Option("--rows", "-n", min=1, help="The most rows of a table.")]
 
 
 TITLES = {
@@ -56,7 +54,7 @@ def at(
         int | None, typer.Option("--dom", metavar="DOM", help="Only this domain's.")
     ] = None,
     vcpus: Annotated[bool, typer.Option("--vcpus", help="The vcpus too.")] = False,
-    rows: Rows = 40,
+    rows: Rows = None,
     host: HostFile = None,
     guest: Any = None,
     as_json: Json = False,
@@ -73,7 +71,7 @@ def at(
     frames = tables_of(state, dom, vcpus)
     ts = history.ts(number) if number < len(history) else None
     if as_json:
-        tables = {name: rows_of(frame) for name, frame in frames.items()}
+        tables = {name: plain_rows(frame, rows) for name, frame in frames.items()}
         print_json({"record": number, "ts": ts, **tables})
         return
     when = "the end" if ts is None else f"ts {ts:,} ns"
@@ -115,22 +113,6 @@ def tables_of(state: State, dom: int | None, vcpus: bool) -> dict[str, pd.DataFr
     }
 
 
-def print_frame(frame: pd.DataFrame, rows: int) -> None:
-    """Print the first rows of a frame, and how many more there are."""
-    print_table(
-        list(map(str, frame)),
-        frame.head(rows).astype(object).itertuples(index=False),
-        grouped=False,
-    )
-    if len(frame) > rows:
-        print(f"… {len(frame) - rows:,} more rows (--rows or --json show them)")
-
-
-def rows_of(frame: pd.DataFrame) -> Any:
-    """Return a frame's rows as plain data."""
-    return json.loads(frame.to_json(orient="records"))
-
-
 @with_guest
 def explain(
     trace: TraceFile,
@@ -167,7 +149,7 @@ def port(
     trace: TraceFile,
     dom: Annotated[int, typer.Argument(metavar="DOM", help="A domain, alive or not.")],
     number: Annotated[int, typer.Argument(metavar="PORT", help="A port, in use or not.")],
-    rows: Rows = 40,
+    rows: Rows = None,
     host: HostFile = None,
     guest: Any = None,
     as_json: Json = False,
@@ -177,7 +159,7 @@ def port(
     with progress("replaying") as shown:
         frame = history.port(dom, number, progress=shown)
     if as_json:
-        print_json(rows_of(frame))
+        print_json(plain_rows(frame, rows))
         return
     if frame.empty:
         print(f"dom {dom}'s port {number}: nothing changed it in {len(history):,} records")

@@ -11,6 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.frames import (
+    WRITERS,
+    Csv,
+    Parquet,
+    Rows,
+    check_tables,
+    limited,
+    print_frame,
+    write_frame,
+    write_tables,
+)
 from evtsim.cli.guests import Drain, with_guest
 from evtsim.cli.output import (
     Force,
@@ -34,8 +45,6 @@ if TYPE_CHECKING:
     from evtsim.streaming import LongReplay
     from evtsim.trace import TraceReader
     from evtsim.verification import Verification
-
-FRAME_WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
 
 
 @with_guest
@@ -236,6 +245,7 @@ def check_outputs(files: dict[str, str | None], save: str | None, force: bool) -
 
 def check_files(paths: dict[str, str | None], force: bool) -> None:
     """Raise an error if a file cannot be written, or may not be replaced."""
+    from evtsim._files import check_target
     from evtsim.errors import EvtsimError
 
     seen: dict[str, str] = {}
@@ -244,21 +254,15 @@ def check_files(paths: dict[str, str | None], force: bool) -> None:
             continue
         if path == "-":
             raise EvtsimError(f"{option} -: the summary goes to stdout (expected a file)")
-        if not Path(path).parent.is_dir():
-            raise EvtsimError(f"{path}: No such file or directory")
-        if Path(path).is_file() and not force:
-            raise EvtsimError(f"{path}: exists already (--force replaces it)")
+        check_target(path, overwrite=force, suffixes=WRITERS if option == "--deliveries" else ())
         if path in seen:
             raise EvtsimError(f"{path}: cannot hold both {seen[path]} and {option}")
         seen[path] = option
-    log = paths["--deliveries"]
-    if log is not None and Path(log).suffix not in FRAME_WRITERS:
-        raise EvtsimError(f"{log}: unknown suffix (expected {', '.join(FRAME_WRITERS)})")
 
 
 def write_state(path: str, sim: Simulator, force: bool) -> None:
     """Write the ports as a table, or a checkpoint, by the suffix."""
-    if Path(path).suffix in FRAME_WRITERS:
+    if Path(path).suffix in WRITERS:
         write_frame(path, sim.state.ports(), force)
     else:
         sim.save(path, overwrite=force)
@@ -284,16 +288,6 @@ def save_run(run: Run, folder: str, force: bool) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the log has the first")
         run.save(folder, overwrite=force)
-
-
-def write_frame(path: str, frame: pd.DataFrame, force: bool) -> None:
-    """Write a frame by the suffix."""
-    from evtsim._files import written_whole
-
-    method = FRAME_WRITERS[Path(path).suffix]
-    options = {} if method == "to_feather" else {"index": False}
-    with written_whole(path, overwrite=force) as temporary:
-        getattr(frame, method)(temporary, **options)
 
 
 def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> int:
@@ -340,11 +334,9 @@ def print_verification(name: str, result: Verification) -> None:
 def show(
     folder: Annotated[str, typer.Argument(metavar="RUN", help="A folder of 'replay --save'.")],
     name: Annotated[str, typer.Argument(metavar="FRAME", help="ports, vcpus, domains, …")],
-    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write it here as CSV.")] = None,
-    parquet: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write it here as Parquet.")
-    ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="The most rows to print.")] = 40,
+    csv: Csv = None,
+    parquet: Parquet = None,
+    rows: Rows = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -353,7 +345,6 @@ def show(
     FRAME: ports, vcpus, domains, operations, timeline, latency, edges, deliveries
     (docs/statistics.md has their columns) or outcomes.
     """
-    from evtsim._files import written_whole
     from evtsim.errors import EvtsimError
     from evtsim.outcomes import Outcomes
     from evtsim.run import FRAMES, Run
@@ -361,6 +352,7 @@ def show(
     if name not in (*FRAMES, "outcomes"):
         names = ", ".join([*FRAMES, "outcomes"])
         raise EvtsimError(f"no frame {name!r} (expected one of: {names})")
+    check_tables(csv, parquet, force)
     run = Run.load(folder)
     if name in run.parts:
         where = f"{run.parts[name]!r}, which Parquet's readers open as one"
@@ -369,19 +361,11 @@ def show(
     if kept is None:
         raise EvtsimError(f"{folder}: outcomes were not kept (replay --outcomes keeps them)")
     frame: Any = kept.frame() if isinstance(kept, Outcomes) else frame_of(run, name, folder)
-    for path, method in ((csv, "to_csv"), (parquet, "to_parquet")):
-        if path == "-" and method == "to_csv":
-            print(frame.to_csv(index=False), end="")
-        elif path is not None:
-            with written_whole(path, overwrite=force) as temporary:
-                getattr(frame, method)(temporary, index=False)
+    write_tables(limited(frame, rows), csv, parquet, force)
     if as_json:
-        print(frame.to_json(orient="records"))
+        print(limited(frame, rows).to_json(orient="records"))
     elif csv is None and parquet is None:
-        table = frame.head(rows).astype(object)
-        print_table(list(frame), table.itertuples(index=False), grouped=False)
-        if len(frame) > rows:
-            print(f"… {len(frame) - rows:,} more rows (--rows, --csv or --parquet show them)")
+        print_frame(frame, rows, "--rows, --csv or --parquet")
 
 
 COMMANDS = (replay, verify, show)

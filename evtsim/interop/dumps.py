@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evtsim._files import written_whole
 from evtsim.abi import PortState
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import EvtsimError, reason, shown
 from evtsim.interop import _reading
 from evtsim.interop._lines import Lines
 from evtsim.interop.snapshots import Snapshot, rows_of
@@ -95,7 +95,7 @@ def _load(log: str | bytes | os.PathLike[str]) -> tuple[str, bytes]:
         data = Path(name).read_bytes()
         return name, gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError, ValueError) as error:
-        raise EvtsimError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+        raise EvtsimError(f"{name}: {reason(error)}") from None
 
 
 def write(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from evtsim._files import naming
 from evtsim._jit import announced
 from evtsim.errors import EvtsimError, shown
 from evtsim.interop import _kernels
@@ -115,10 +116,8 @@ def _clock(hz: float) -> int:
 def _words(path: str | os.PathLike[str]) -> Array:
     """Read the file's words, in this machine's byte order, read-only."""
     name = os.fspath(path)
-    try:
+    with naming(name):
         words = np.fromfile(name, np.uint32)
-    except OSError as error:
-        raise EvtsimError(f"{name}: {error.strerror or error}") from None
     if len(words) and words[0] == _kernels.WINDOW.byteswap():
         words = words.byteswap()
     if not len(words) or words[0] != _kernels.WINDOW:

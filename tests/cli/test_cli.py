@@ -95,7 +95,8 @@ def test_demo(tmp_path):
     assert (folder / "report.html").read_text(encoding="utf-8") == page
     (folder / "mine.txt").write_text("mine")
     assert_refused(evtsim_command("demo", cwd=tmp_path), "evtsim-demo: has other files, mine.txt")
-    assert_refused(evtsim_command("demo", "-o", "late.html", cwd=tmp_path), "File exists")
+    done = evtsim_command("demo", "-o", "late.html", cwd=tmp_path)
+    assert_refused(done, "late.html: is a file (expected a folder)")
 
 
 def test_report_of_a_trace_and_of_a_saved_run(trace, tmp_path):
@@ -282,7 +283,7 @@ def test_the_time_span_begins_with_the_first_record(tmp_path):
 def test_a_replay_that_cannot_write_all_writes_nothing(trace, tmp_path):
     out, state = tmp_path / "out.arrow", tmp_path / "nowhere" / "state"
     done = evtsim_command("replay", trace, "--outcomes", str(out), "--state", str(state))
-    assert_refused(done, "No such file or directory")
+    assert_refused(done, "nowhere/state: its folder does not exist")
     done = evtsim_command("replay", trace, "--outcomes", str(out), "--state", str(out))
     assert_refused(done, "cannot hold both --outcomes and --state")
     assert list(tmp_path.iterdir()) == []
@@ -341,8 +342,9 @@ def test_wrong_host_files(trace, tmp_path, name):
     ("arguments", "words"),
     [
         (["replay", "missing.arrow"], "missing.arrow: no such file"),
-        (["replay", "."], "unknown suffix"),
-        (["replay", "notes.txt"], "unknown suffix"),
+        (["replay", "."], ".: is a folder (expected a file)"),
+        (["replay", "notes.txt"], "notes.txt: no such file"),
+        (["replay", sys.executable], "unknown suffix (expected .arrow, .parquet"),
         (["replay"], "Missing argument"),
         (["replay", SAMPLE, "--colour"], "--colour"),
         (["sing"], "sing"),
@@ -352,13 +354,13 @@ def test_wrong_host_files(trace, tmp_path, name):
         (["generate", "channels", "x.arrow", "-p", "domains=1"], "domains is 1"),
         (["generate", "channels", "x.arrow", "-p", "seed=1"], "expected NAME=VALUE"),
         (["generate", "channels", "x.arrow", "-p", "rate=fast"], "rate is 'fast'"),
-        (["generate", "channels", "nowhere/x.arrow"], "No such file or directory"),
+        (["generate", "channels", "nowhere/x.arrow"], "nowhere/x.arrow: its folder does not exist"),
         (["convert", SAMPLE, "x.txt"], "unknown suffix"),
-        (["verify", SAMPLE, "--host", "missing.json"], "missing.json: No such file"),
+        (["verify", SAMPLE, "--host", "missing.json"], "missing.json: no such file"),
         (["report", "missing.arrow", "-o", "r.html"], "missing.arrow: no such file"),
         (["report", ".", "-o", "r.html"], "holds no run"),
         (["report", SAMPLE, "-o", "r.pdf"], "r.pdf: unknown suffix (expected .html, .htm)"),
-        (["report", SAMPLE, "-o", "nowhere/r.html"], "nowhere/r.html: No such file"),
+        (["report", SAMPLE, "-o", "nowhere/r.html"], "nowhere/r.html: its folder does not exist"),
         (["report", SAMPLE, "-o", "r.html", "--wake", "2us"], "add --guest linux"),
         (["report", SAMPLE, "-o", "r.html", "--drain"], "add --guest linux"),
         (["report"], "Missing argument"),

@@ -68,9 +68,9 @@ def test_lsevtchns_domain_is_named_by_dom(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no.log"], ["no.log", "No such file"]),
+        (["no.log"], ["no.log", "no such file"]),
         (["LOG", "--html", "x.png"], ["unknown suffix"]),
-        (["LOG", "--state", "no/s"], ["No such file"]),
+        (["LOG", "--state", "no/s"], ["no/s: its folder does not exist"]),
         (["LOG", "--dom", "x"], ["--dom"]),
     ],
 )

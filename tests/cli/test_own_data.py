@@ -2,30 +2,15 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from evtsim import cli, workloads
+from evtsim import workloads
 from tests.cli.test_cli import assert_refused, evtsim_command
 from tests.unit.interop.test_ftrace import LOG
 from tests.unit.interop.xentrace_files import Record, encoded, lost, runstate
-
-
-@pytest.fixture
-def in_process(monkeypatch, capsys, tmp_path):
-    """Run a command here, in a folder of its own: many processes would take their time."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        monkeypatch.setattr("sys.argv", ["evtsim", *arguments])
-        status = cli.run()
-        out, err = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, out, err)
-
-    return command
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +86,7 @@ def test_ftrace_sums_up(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("xentrace", "none.bin"), "none.bin: No such file"),
+        (("xentrace", "none.bin"), "none.bin: no such file"),
         (("xentrace", "README"), "README: not a xentrace file"),
         (
             ("xentrace", "README", "--hz", "fast"),
@@ -110,7 +95,7 @@ def test_ftrace_sums_up(tmp_path):
         (("xentrace", "README", "--hz", "1.2.3"), "--hz is '1.2.3'"),
         (("xentrace", "README", "--hz", "0"), "hz is 0.0"),
         (("ftrace", "README"), "README: not an ftrace log"),
-        (("ftrace", "."), "Is a directory"),
+        (("ftrace", "."), ".: is a folder (expected a file)"),
     ],
 )
 def test_what_is_of_another_kind_is_refused(in_process, tmp_path, arguments, words):
@@ -146,7 +131,7 @@ def test_export(trace, tmp_path):
     [
         ((), "Missing option '--perfetto'"),
         (("--perfetto", "t.txt"), "t.txt: unknown suffix (expected .json or .json.gz)"),
-        (("--perfetto", "no/t.json"), "no/t.json: No such file"),
+        (("--perfetto", "no/t.json"), "no/t.json: its folder does not exist"),
         (("--perfetto", "t.json", "--window", "5"), "--window is '5' (expected FROM:TO"),
         (("--perfetto", "t.json", "--window", "5s:3s"), "expected FROM before TO"),
         (("--perfetto", "t.json", "--window", "5x:"), "--window is '5x'"),

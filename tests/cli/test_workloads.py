@@ -75,7 +75,7 @@ def test_generate_shows_progress_on_a_terminal(tmp_path):
         (["io", "x.arrow", "-p", "gap_ns=1h"], "gap_ns is '1h'"),
         (["io", "x.arrow", "--duration", "soon"], "duration_ns is 'soon'"),
         (["io", "x.arrow", "-p", "bursts=long"], "expected pareto or exponential"),
-        (["io", "x.arrow", "--host", "none.json"], "none.json: No such file"),
+        (["io", "x.arrow", "--host", "none.json"], "none.json: no such file"),
         (["io", "x.txt"], "unknown suffix"),
         ([], "Missing argument"),
     ],
