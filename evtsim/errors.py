@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 NO_FILE = "no such file"
 NO_FOLDER = "its folder does not exist"
@@ -48,8 +49,42 @@ class EvtsimError(Exception):
     """Base of all errors that bad input or wrong usage causes."""
 
 
+class ArgumentError(EvtsimError):
+    """An argument has a value that it cannot have.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument. The command line puts the option in its place.
+    value : object
+    expected : str
+        What it may be.
+    where : str
+        What the name is a part of, if it needs to be said.
+    """
+
+    def __init__(self, name: str, value: object, expected: str, where: str = "") -> None:
+        self.name = name
+        self.value = value
+        self.expected = expected
+        self.where = where
+        super().__init__(f"{where}{name} is {shown(value)} (expected {expected})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Workers send errors back, and pickle would make one anew of its text."""
+        return type(self), (self.name, self.value, self.expected, self.where)
+
+    def renamed(self, name: str) -> ArgumentError:
+        """Return the same of an argument that is called otherwise."""
+        return self if name == self.name else ArgumentError(name, self.value, self.expected)
+
+
 class HostError(EvtsimError):
     """A host's description does not make sense, or there is none."""
+
+
+class HostFieldError(HostError, ArgumentError):
+    """A field of a domain has a value that it cannot have."""
 
 
 class TraceError(EvtsimError):

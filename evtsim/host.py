@@ -14,7 +14,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._files import written_whole
 from evtsim.dtypes import DOMAIN_DTYPE
-from evtsim.errors import HostError, reason, shown
+from evtsim.errors import HostError, HostFieldError, reason, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -84,9 +84,7 @@ def _domain_row(number: int, fields: Mapping[str, Any]) -> tuple[int, ...]:
     for name in DOMAIN_DTYPE.names or ():
         expected = _field_problem(name, fields[name])
         if expected is not None:
-            raise HostError(
-                f"domain {number}: {name} is {shown(fields[name])} (expected {expected})"
-            )
+            raise HostFieldError(name, fields[name], expected, f"domain {number}: ")
         row.append(int(fields[name]))
     return tuple(row)
 

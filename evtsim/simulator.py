@@ -23,7 +23,7 @@ from evtsim.dtypes import (
     OutcomeColumns,
     Tables,
 )
-from evtsim.errors import EvtsimError, HostError, TraceError, shown
+from evtsim.errors import ArgumentError, EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.kernels.replay import advance, replay
@@ -132,7 +132,7 @@ class Simulator:
         if not isinstance(host, Host):
             raise HostError(f"host is {host!r} (expected an evtsim.Host)")
         if not isinstance(threads, (int, np.integer)) or not 1 <= threads <= MAX_THREADS:
-            raise EvtsimError(f"threads is {shown(threads)} (expected 1 to {MAX_THREADS})")
+            raise ArgumentError("threads", threads, f"1 to {MAX_THREADS}")
         if guest is not None and not isinstance(guest, Guest):
             raise EvtsimError(f"guest is {shown(guest)} (expected an evtsim.Guest or None)")
         self.host = host
@@ -142,7 +142,7 @@ class Simulator:
         if deliveries is not None and (
             not isinstance(deliveries, (int, np.integer)) or deliveries < 1
         ):
-            raise EvtsimError(f"deliveries is {shown(deliveries)} (expected at least 1, or None)")
+            raise ArgumentError("deliveries", deliveries, "at least 1, or None")
         if deliveries is not None and stats != "port":
             raise EvtsimError("a log of deliveries needs stats='port'")
         self.state = _state or State(host, LEVELS.index(stats), guest, int(deliveries or 0))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.output import Force, Json, print_json, print_table
 from evtsim.cli.reports import check_page
 
@@ -35,7 +36,9 @@ def inspect(
     dom: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, max=65535, help="Tell of this domain only; whose lsevtchn's is."
+            metavar="DOM",
+            parser=whole(0, 65535),
+            help="Tell of this domain only; whose lsevtchn's is.",
         ),
     ] = None,
     page: Annotated[

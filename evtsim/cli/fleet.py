@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.frames import Csv, Parquet, check_tables, write_tables
 from evtsim.cli.guests import Drain, with_guest
 from evtsim.cli.output import Force, HostFile, Json, print_fields, print_json, print_table, progress
@@ -30,7 +31,9 @@ Scheduler = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, help="Processes here, if not all cores."),
+    typer.Option(
+        "--workers", metavar="N", parser=whole(1), help="Processes here, if not all cores."
+    ),
 ]
 
 
@@ -73,7 +76,12 @@ def fleet(
     guest: Any = None,
     drain: Drain = False,
     retries: Annotated[
-        int, typer.Option(min=0, help="Of a host that failed for another reason than its input.")
+        int,
+        typer.Option(
+            metavar="N",
+            parser=whole(),
+            help="Of a host that failed for another reason than its input.",
+        ),
     ] = 2,
     scheduler: Scheduler = None,
     workers: Workers = None,

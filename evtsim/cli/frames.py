@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.output import print_table
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Rows = Annotated[
         "--rows",
         "-n",
         metavar="N",
-        min=0,
+        parser=whole(),
         help=f"The most rows. If nothing is said, {SHOWN_ROWS} are printed, and all in any "
         "other form.",
     ),

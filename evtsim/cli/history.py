@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.frames import Rows, plain_rows, print_frame
 from evtsim.cli.guests import with_guest
 from evtsim.cli.output import (
@@ -51,7 +52,8 @@ def at(
     trace: TraceFile,
     record: Record,
     dom: Annotated[
-        int | None, typer.Option("--dom", metavar="DOM", help="Only this domain's.")
+        int | None,
+        typer.Option("--dom", metavar="DOM", parser=whole(), help="Only this domain's."),
     ] = None,
     vcpus: Annotated[bool, typer.Option("--vcpus", help="The vcpus too.")] = False,
     rows: Rows = None,
@@ -147,8 +149,12 @@ def explain(
 @with_guest
 def port(
     trace: TraceFile,
-    dom: Annotated[int, typer.Argument(metavar="DOM", help="A domain, alive or not.")],
-    number: Annotated[int, typer.Argument(metavar="PORT", help="A port, in use or not.")],
+    dom: Annotated[
+        int, typer.Argument(metavar="DOM", parser=whole(), help="A domain, alive or not.")
+    ],
+    number: Annotated[
+        int, typer.Argument(metavar="PORT", parser=whole(), help="A port, in use or not.")
+    ],
     rows: Rows = None,
     host: HostFile = None,
     guest: Any = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.frames import (
     WRITERS,
     Csv,
@@ -109,7 +110,8 @@ def replay(
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
     threads: Annotated[
-        int, typer.Option(metavar="N", help="Cores to use; the answers are the same.")
+        int,
+        typer.Option(metavar="N", parser=whole(1), help="Cores to use; the answers are the same."),
     ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it needs and how long it takes.")
@@ -140,6 +142,8 @@ def replay(
     if most is not None and files["deliveries"] is None:
         raise EvtsimError("--most is of --deliveries FILE (expected that, too)")
     logged = None if files["deliveries"] is None else count(most or "10M")
+    if logged == 0:
+        raise EvtsimError(f"--most is {most!r} (expected 1 or more)")
     begun, before = start_of(start, reader, guest, deliveries, threads)
     if drain and (begun.guest if begun else guest) is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")

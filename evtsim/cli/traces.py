@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.output import (
     Force,
     HostFile,
@@ -94,7 +95,9 @@ def generate(
         str | None,
         typer.Option("--duration", metavar="TIME", help="The longest it lasts: 2s, 500ms, 1e9."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another trace.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", parser=whole(), help="Another seed, another trace.")
+    ] = 0,
     host: Annotated[
         str | None,
         typer.Option("--host", metavar="FILE", help="A host file, to run on that host."),

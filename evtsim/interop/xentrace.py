@@ -16,7 +16,7 @@ import numpy as np
 
 from evtsim._files import naming
 from evtsim._jit import announced
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.interop import _kernels
 from evtsim.interop.observations import IDLE, KINDS, RUNNING, frame_of
 
@@ -109,7 +109,7 @@ def read(path: str | os.PathLike[str], hz: float = 2.4e9, *, idle: bool = False)
 def _clock(hz: float) -> int:
     number = isinstance(hz, (int, float, np.integer, np.floating)) and not isinstance(hz, bool)
     if not number or not math.isfinite(hz) or not SLOWEST <= hz <= FASTEST:
-        raise EvtsimError(f"hz is {shown(hz)} (expected {SLOWEST:,} to {FASTEST:,})")
+        raise ArgumentError("hz", hz, f"{SLOWEST:,} to {FASTEST:,}")
     return round(hz)
 
 

@@ -73,7 +73,10 @@ def test_generate_shows_progress_on_a_terminal(tmp_path):
         (["mixed", "x.arrow", "y.arrow"], "'y.arrow' (expected [WORKLOAD] FILE)"),
         (["io", "x.arrow", "-p", "zipf=9"], "zipf is 9 (expected 0 to 3)"),
         (["io", "x.arrow", "-p", "gap_ns=1h"], "gap_ns is '1h'"),
-        (["io", "x.arrow", "--duration", "soon"], "duration_ns is 'soon'"),
+        (
+            ["io", "x.arrow", "--duration", "soon"],
+            "--duration is 'soon' (expected a time like 300ns, 2us, 1.5ms or 1s)",
+        ),
         (["io", "x.arrow", "-p", "bursts=long"], "expected pareto or exponential"),
         (["io", "x.arrow", "--host", "none.json"], "none.json: no such file"),
         (["io", "x.txt"], "unknown suffix"),

@@ -1,5 +1,6 @@
 """The cache of compiled kernels notices what numba's own does not."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -58,16 +59,32 @@ def test_an_edited_constant_is_compiled_anew(tmp_path, monkeypatch):
     assert answer() == (0, True)
 
 
-def test_every_compilation_is_announced(tmp_path, monkeypatch):
-    """Another level of statistics is another set of kernels, compiled and said once."""
+def test_compiling_is_said_once_a_process_with_what_all_of_it_took(tmp_path, monkeypatch):
+    """Generating is one set of kernels and each level of statistics another."""
     script = (
         "import evtsim; t = evtsim.workloads.generate('channels', records=100);"
         "evtsim.replay(t, stats='port'); evtsim.replay(t, stats=None); evtsim.replay(t)"
     )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for announced in (2, 0):
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert done.stderr.count("compiling kernels") == announced
+    told = r"evtsim: compiling kernels, once per version…\nevtsim: compiling took ([\d.]+) s\n"
+    script += "; print(evtsim._jit.Announcer.in_all)"
+    first, again = (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        for _ in range(2)
+    )
+    assert re.fullmatch(told, first.stderr)[1] == f"{float(first.stdout):.1f}"
+    assert (again.stderr, again.stdout) == ("", "None\n")
+
+
+def test_at_a_prompt_every_compilation_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    for _ in range(2):
+        with _jit.announced() as announcer:
+            numba.njit(lambda x: x + 1)(1)
+        assert announcer.seconds > 0
+    assert re.fullmatch(
+        r"(evtsim: compiling kernels, once per version… [\d.]+ s\n){2}", capsys.readouterr().err
+    )
 
 
 def test_numba_keeps_its_own_cache_folder():
