@@ -82,6 +82,12 @@ def _digest(file: Any) -> bytes:
     return hashlib.file_digest(file, "sha256").digest()
 
 
+def is_one(path: str | os.PathLike[str]) -> bool:
+    """Tell by its first bytes whether a file is a checkpoint; an EvtsimError if it is not there."""
+    with naming(path), Path(path).open("rb") as file:
+        return file.read(len(KIND)) == KIND
+
+
 def load(path: str | os.PathLike[str]) -> State:
     """Read the state in a checkpoint; see :func:`read`."""
     return read(path)[0]

@@ -195,6 +195,7 @@ class LongReplay:
             threads,
             deliveries=log,  # type: ignore[arg-type]
         )
+        self.sim.check_start(reader)
         if drain and self.sim.guest is None:
             raise EvtsimError("drain lets a guest go on, and there is none (guest= gives one)")
         self.every = None if every is None else int(every)

@@ -35,3 +35,19 @@ def cluster_client():
 
     with cluster.connected(2) as client:
         yield client
+
+
+@pytest.fixture
+def in_process(monkeypatch, capsys, tmp_path):
+    """Run a command here, in a folder of its own: many processes would take their time."""
+    monkeypatch.chdir(tmp_path)
+
+    from evtsim import cli
+
+    def command(*arguments):
+        monkeypatch.setattr("sys.argv", ["evtsim", *arguments])
+        status = cli.run()
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, out, err)
+
+    return command

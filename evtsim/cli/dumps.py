@@ -9,6 +9,7 @@ import typer
 from evtsim.cli.command import whole
 from evtsim.cli.output import Force, Json, print_json, print_table
 from evtsim.cli.reports import check_page
+from evtsim.cli.starting import begun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,17 +111,7 @@ def _check_state(path: str, force: bool) -> None:
 
 def _write_state(snapshot: Snapshot, path: str, force: bool) -> None:
     """Write a checkpoint, and on stderr what of the dump was not taken as it is."""
-    import sys
-    import warnings
-
-    from evtsim.simulator import Simulator
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sim = Simulator.from_dump(snapshot, stats="port")
-    for note in snapshot.contradictions():
-        print(f"evtsim: note: {note}", file=sys.stderr)
-    sim.save(path, overwrite=force)
+    begun(snapshot).save(path, overwrite=force)
 
 
 def _print(inspection: Inspection, which: str) -> None:

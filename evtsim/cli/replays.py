@@ -34,17 +34,16 @@ from evtsim.cli.output import (
     progress,
 )
 from evtsim.cli.sizes import print_needs
+from evtsim.cli.starting import simulator_at, warn_of_another_state
 from evtsim.cli.summary import print_run
 from evtsim.cli.traces import TraceFile, open_reader, open_trace
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evtsim.guest import Guest
     from evtsim.run import Run
     from evtsim.simulator import Simulator
     from evtsim.streaming import LongReplay
-    from evtsim.trace import TraceReader
     from evtsim.verification import Verification
 
 
@@ -80,7 +79,8 @@ def replay(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Begin with this checkpoint's state, and go on counting what it counts.",
+            help="Begin with this checkpoint's state, and go on counting what it counts; or with "
+            "the last dump of a log, as 'evtsim inspect' reads it.",
         ),
     ] = None,
     guest: Any = None,
@@ -126,7 +126,7 @@ def replay(
     """
     from evtsim.errors import EvtsimError
     from evtsim.sizing import remember
-    from evtsim.streaming import LongReplay
+    from evtsim.streaming import UNBOUNDED, LongReplay
 
     reader = open_reader(trace, host)
     parts, files = split_outputs({"outcomes": outcomes, "deliveries": deliveries})
@@ -144,10 +144,14 @@ def replay(
     logged = None if files["deliveries"] is None else count(most or "10M")
     if logged == 0:
         raise EvtsimError(f"--most is {most!r} (expected 1 or more)")
-    begun, before = start_of(start, reader, guest, deliveries, threads)
+    level = None if stats == "none" else stats
+    begun, before = None, None
+    if start is not None:
+        log = logged if parts.get("deliveries") is None else UNBOUNDED
+        begun, before = simulator_at(start, reader.host, guest, level, log, threads)
+        warn_of_another_state(reader, begun.state, start)
     if drain and (begun.guest if begun else guest) is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
-    level = None if stats == "none" else stats
     if dry_run:
         if begun is not None:
             raise EvtsimError("--dry-run measures from the start (expected it without --from)")
@@ -206,27 +210,6 @@ def replay_whole(work: LongReplay, outcomes: str | None, force: bool) -> tuple[R
         with progress("replaying") as shown:
             run = work.run(shown, write)
         return run, time.perf_counter() - before - work.sim.compile_seconds
-
-
-def start_of(
-    start: str | None,
-    reader: TraceReader,
-    guest: Guest | None,
-    deliveries: str | None,
-    threads: int,
-) -> tuple[Simulator | None, dict[str, Any] | None]:
-    """Load the simulator that --from names, and say what it had replayed."""
-    from evtsim.errors import EvtsimError
-    from evtsim.simulator import Simulator
-
-    if start is None:
-        return None, None
-    if guest is not None or deliveries is not None:
-        raise EvtsimError("--from goes on with the checkpoint's guest and log (expected no other)")
-    sim = Simulator.load(start, threads)
-    if sim.host != reader.require_host():
-        raise EvtsimError(f"{start}: is of another host than the trace")
-    return sim, {"checkpoint": Path(start).name, "records": sim.records}
 
 
 def split_outputs(
@@ -294,7 +277,15 @@ def save_run(run: Run, folder: str, force: bool) -> None:
         run.save(folder, overwrite=force)
 
 
-def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> int:
+def verify(
+    trace: TraceFile,
+    host: HostFile = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE", help="As for replay: a checkpoint, or a dump."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """Compare recorded outcomes with those of a replay.
 
     Exit status 1 if any differs.
@@ -302,8 +293,12 @@ def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> in
     from evtsim.verification import verify as verify_trace
 
     loaded = open_trace(trace, host)
+    state = None
+    if start is not None:
+        state = simulator_at(start, loaded.host, stats=None)[0].state
+        warn_of_another_state(loaded, state, start)
     with progress("verifying") as shown:
-        result = verify_trace(loaded, progress=shown)
+        result = verify_trace(loaded, start=state, progress=shown)
     if as_json:
         print_json(result.to_dict())
     else:

@@ -21,6 +21,7 @@ from evtsim.cli.output import (
     progress,
     size,
 )
+from evtsim.cli.starting import simulator_at
 
 if TYPE_CHECKING:
     from evtsim.trace import Trace, TraceReader
@@ -107,7 +108,8 @@ def generate(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A checkpoint: load on the channels that it has, for 'replay --from'.",
+            help="A checkpoint, or a log with a dump: load on the channels that it has, for "
+            "'replay --from'.",
         ),
     ] = None,
     parameter: Annotated[
@@ -126,9 +128,7 @@ def generate(
     name = names[0] if names else "mixed"
     values: dict[str, Any] = dict(parse_parameters(registry.parameters(name), parameter or []))
     if start is not None:
-        from evtsim.checkpoint import load
-
-        values["start"] = load(start)
+        values["start"] = simulator_at(start)[0].state
     with progress("generating") as shown:
         registry.write(
             output,

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 PREFIX = "(XEN) "
 
 
+class NoDumpError(EvtsimError):
+    """A log has no dump of event channels."""
+
+
 def read(log: str | bytes | os.PathLike[str], *, dom: int = 0) -> list[Snapshot]:
     """Read all dumps of a log, in order.
 
@@ -75,7 +79,7 @@ def read(log: str | bytes | os.PathLike[str], *, dom: int = 0) -> list[Snapshot]
     made = [*_reading.debug_key(lines, source), *_reading.listings(lines, source, dom)]
     snapshots = sorted(made, key=lambda snapshot: snapshot.line)
     if not snapshots:
-        raise EvtsimError(
+        raise NoDumpError(
             f"{source}: no dump of event channels (expected 'Event channel information for "
             "domain N:' of the debug key e, or the output of lsevtchn)"
         )

@@ -109,4 +109,3 @@ def test_a_dump_can_be_loaded_and_replayed(tmp_path):
     assert told["delivered"] > 0
     done = evtsim_command("generate", "mixed", trace, "-f", "--from", state)
     assert_refused(done, "mixed begins with no state")
-    assert_refused(evtsim_command("generate", "io", trace, "-f", "--from", log), "not a checkpoint")
