@@ -134,12 +134,17 @@ def explain(
     print(explanation.title)
     for sentence in explanation.sentences:
         print(f"  {sentence}")
-    order = ", ".join(explanation.order) or "none of its own"
+    stages = (
+        ("of every operation", explanation.front),
+        ("its own", explanation.order),
+        ("of its result", explanation.last),
+    )
+    order = "; ".join(f"{what}: {', '.join(names)}" for what, names in stages if names)
     print()
     print_fields(
         {
             "rule": explanation.rule,
-            "its errnos, in order": f"{order} (docs/operations.md)",
+            "errnos, in order": f"{order} (docs/operations.md)",
             "section": f"{explanation.section} (docs/semantics.md)",
             "decided by": explanation.function,
         }

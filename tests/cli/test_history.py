@@ -64,7 +64,10 @@ def test_explain():
         "bind_interdomain(remote_dom=8, remote_port=2) by dom 8 vcpu 0: rc -22 (EINVAL)"
     )
     assert shown[2] == "  dom 8's port 2 is INTERDOMAIN, not UNBOUND"
-    assert "its errnos, in order  ESRCH, ENOSPC, EINVAL (docs/operations.md)" in shown
+    assert (
+        "errnos, in order  of every operation: ESRCH, ENOENT, EFAULT; its own: ESRCH, ENOSPC, "
+        "EINVAL; of its result: EFAULT (docs/operations.md)"
+    ) in shown
     plain = json.loads(evtsim_command("explain", SAMPLE, "135", "--json").stdout)
     assert plain == evtsim.History(evtsim.Trace.load(SAMPLE)).explain(135).to_dict()
 
