@@ -146,7 +146,10 @@ def usage(error: Exception) -> int:
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
         hint = f" (see '{context.command_path} --help')" if context is not None else ""
-        return complain(f"{error.format_message()}{hint}")
+        # What a command itself finds wrong names the option; typer would put words before it.
+        own = type(error).__name__ == "BadParameter" and getattr(error, "param", None) is None
+        text = getattr(error, "message", "") if own else error.format_message()
+        return complain(f"{text}{hint}")
     if type(error).__name__ == "Abort":  # Ctrl-C, as typer passes it on
         return 130
     if type(error).__name__ == "Exit":

@@ -66,7 +66,7 @@ def at(
     N may be the number of records: the state at the end.
     """
     history = open_history(trace, host, guest)
-    number = count(record)
+    number = count("N", record)
     with progress("replaying") as shown:
         state = history.at(number, progress=shown)
     check_alive(state, dom, number)
@@ -126,7 +126,7 @@ def explain(
     """Say what a record did and why its rc is what it is."""
     history = open_history(trace, host, guest)
     with progress("replaying") as shown:
-        explanation = history.explain(count(record), progress=shown)
+        explanation = history.explain(count("N", record), progress=shown)
     if as_json:
         print_json(explanation.to_dict())
         return

@@ -141,10 +141,12 @@ def replay(
         raise EvtsimError("--checkpoint needs outcomes in part files (--outcomes FOLDER/)")
     if most is not None and files["deliveries"] is None:
         raise EvtsimError("--most is of --deliveries FILE (expected that, too)")
-    logged = None if files["deliveries"] is None else count(most or "10M")
+    logged = None if files["deliveries"] is None else count("--most", most or "10M")
     if logged == 0:
         raise EvtsimError(f"--most is {most!r} (expected 1 or more)")
     level = None if stats == "none" else stats
+    if deliveries is not None and level != "port":
+        raise EvtsimError("--deliveries needs counts of ports (expected --stats port)")
     begun, before = None, None
     if start is not None:
         log = logged if parts.get("deliveries") is None else UNBOUNDED
@@ -166,7 +168,7 @@ def replay(
         outcomes=parts.get("outcomes"),
         deliveries=parts.get("deliveries", logged),
         checkpoint=checkpoint,
-        every=None if every is None else count(every),
+        every=None if every is None else count("--every", every),
         resume=resume,
         drain=drain,
         threads=threads,

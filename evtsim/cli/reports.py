@@ -102,9 +102,10 @@ def demo(
     from evtsim.guest import Guest
     from evtsim.run import Run
     from evtsim.simulator import Simulator
+    from evtsim.workloads.parameters import RECORDS
 
     folder = Path(output)
-    wanted = count(records)
+    wanted = RECORDS.read(count("--records", records))
     prepare(folder, force)
     # Another core compiles the kernels that verifying needs, while this one compiles its own.
     with verifying() as verification:

@@ -9,7 +9,7 @@ import typer
 
 from evtsim.cli.fleet import Scheduler, Workers, cluster_of
 from evtsim.cli.frames import Csv, Parquet, check_tables, write_tables
-from evtsim.cli.guests import duration, end_of_interrupt
+from evtsim.cli.guests import MAX_SEED, duration, end_of_interrupt
 from evtsim.cli.output import Force, HostFile, Json, print_json, print_table, progress
 from evtsim.cli.traces import TraceFile
 
@@ -115,7 +115,7 @@ def combinations(
         axes.append([{"scan": text} for text in scans])
     if seeds is not None:
         words = [text.strip() for text in seeds.split(",")]
-        if not all(text.isdecimal() for text in words):
+        if not all(text.isdecimal() and int(text) <= MAX_SEED for text in words):
             raise typer.BadParameter(f"--guest-seed is {seeds!r} (expected 1,2,3)")
         axes.append([{"seed": int(text)} for text in words])
     if not axes:

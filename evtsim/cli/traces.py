@@ -136,7 +136,7 @@ def generate(
             host=None if host is None else Host.from_json(host),
             progress=shown,
             overwrite=force,
-            records=None if records is None else count(records),
+            records=None if records is None else count("--records", records),
             duration_ns=duration_ns,
             seed=seed,
             **values,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evtsim._files import written_whole
+from evtsim._files import check_target, written_whole
 from evtsim.dtypes import Columns
 from evtsim.errors import FOLDER_FOR_FILE, NO_FILE, TraceError, reason
 from evtsim.host import Host
@@ -95,6 +95,8 @@ def writer(
     callable
         Takes the Columns of a chunk and its Outcomes or None.
     """
+    if os.fspath(path) != "-":
+        check_target(path, overwrite=overwrite)
     module = _format(path)
     if os.fspath(path) == "-":
         with csv.writer("-", host, meta, recorded, first) as write:

@@ -73,6 +73,8 @@ class Parameter:
             number = _read_number(value, TIMES if self.unit == "ns" else SUFFIXES)
         if not self._fits(number):
             if isinstance(number, (int, float)):
+                if isinstance(number, float) and abs(number) < 1e15 and number.is_integer():
+                    number = int(number)
                 raise ArgumentError(self.name, number, f"{self.range} {self.unit}".rstrip())
             raise ArgumentError(self.name, value, self._written)
         return number if self.choices else self._kind(number)
