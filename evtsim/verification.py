@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evtsim.dtypes import Array
+    from evtsim.state import State
 
 NEIGHBOURS = 3
 """Records shown before and after the first that differs."""
@@ -85,13 +86,17 @@ class Verification:
         return f"<b>Verification</b>: {self}{table}"
 
 
-def verify(trace: Trace, *, progress: Shown = None, threads: int = 1) -> Verification:
+def verify(
+    trace: Trace, *, start: State | None = None, progress: Shown = None, threads: int = 1
+) -> Verification:
     """Replay a trace and compare with what it recorded.
 
     Parameters
     ----------
     trace : Trace
         With recorded outcomes, from its first record on: what came before decides the answers.
+    start : State, optional
+        What the records found, if not a host anew: a simulator's, which is not changed.
     progress : callable or True, optional
         Called as ``progress(done, total)`` after every chunk of records; True shows a bar.
     threads : int
@@ -112,7 +117,11 @@ def verify(trace: Trace, *, progress: Shown = None, threads: int = 1) -> Verific
     if recorded is None or not list(recorded.fields()):
         raise EvtsimError(f"{trace.path or 'trace'}: has no recorded outcomes to compare with")
     with shown_progress(progress, "verifying", "records") as show:
-        simulated = Simulator(trace.require_host(), threads=threads).apply(trace, progress=show)
+        if start is None:
+            sim = Simulator(trace.require_host(), threads=threads)
+        else:
+            sim = Simulator._of(start.copy(), threads)
+        simulated = sim.apply(trace, progress=show)
     assert simulated is not None
     return compare(trace, recorded, simulated)
 

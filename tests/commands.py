@@ -37,9 +37,9 @@ def evtsim_command(
 
     A process would need a second to import what this one has already.
     """
-    stdin, stdout, stderr = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(3))
-    stdin.buffer.write(input.encode())
-    stdin.buffer.seek(0)
+    stdin = io.TextIOWrapper(io.BytesIO(input.encode()), "utf-8")
+    said = Kept(), Kept()
+    stdout, stderr = (io.TextIOWrapper(kept, "utf-8", write_through=True) for kept in said)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGALRM)}
     try:
         with (
@@ -53,10 +53,15 @@ def evtsim_command(
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    stdout.flush()
-    stderr.flush()
-    said = (stream.buffer.getvalue().decode() for stream in (stdout, stderr))
-    return subprocess.CompletedProcess(arguments, left.value.code, *said)
+    texts = (kept.getvalue().decode() for kept in said)
+    return subprocess.CompletedProcess(arguments, left.value.code, *texts)
+
+
+class Kept(io.BytesIO):
+    """What was written, also when the stream that wrote it is closed."""
+
+    def close(self) -> None:
+        """Nothing: as a shell's pipe, it outlives the command."""
 
 
 def assert_refused(done, *words):
