@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half-written."""
+"""Files and folders: read with errors of ours, written so that nothing is ever half-written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,53 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from evtsim.errors import EvtsimError
+from evtsim.errors import FOLDER_FOR_FILE, NO_FOLDER, EvtsimError, reason
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what the system says within into an EvtsimError that names this path."""
+    try:
+        yield
+    except OSError as error:
+        raise EvtsimError(f"{os.fspath(path)}: {reason(error)}") from None
+
+
+def folder_made(path: str | os.PathLike[str]) -> Path:
+    """Make a folder unless it is there; an EvtsimError if it cannot be."""
+    folder = Path(path)
+    with naming(path):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def check_target(
+    path: str | os.PathLike[str], *, overwrite: bool, suffixes: Collection[str] = ()
+) -> None:
+    """Raise an EvtsimError if a file could not be written: now rather than after the work.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool
+        Whether a file that is there already may be replaced.
+    suffixes : collection of str
+        The path's suffix must be one of them, if there are any.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise EvtsimError(f"{path}: {FOLDER_FOR_FILE}")
+    if suffixes and target.suffix.lower() not in suffixes:
+        raise EvtsimError(f"{path}: unknown suffix (expected {', '.join(suffixes)})")
+    if target.exists() and not target.is_file():
+        return  # a pipe or a device is written to, not replaced
+    if target.exists() and not overwrite:
+        raise EvtsimError(f"{path}: exists already (--force replaces it)")
+    if not target.resolve().parent.is_dir():
+        raise EvtsimError(f"{path}: {NO_FOLDER}")
 
 
 @contextlib.contextmanager
@@ -37,20 +80,15 @@ def written_whole(
     EvtsimError
         The file exists and may not be replaced, or cannot be written.
     """
+    check_target(path, overwrite=overwrite)
     target = Path(path).resolve()  # a link stays one
-    if target.exists() and not target.is_file() and not target.is_dir():
-        yield target  # a pipe or a device is written to, not replaced
+    if target.exists() and not target.is_file():
+        yield target
         return
-    if target.is_dir():
-        raise EvtsimError(f"{path}: is a folder (expected a file to write)")
-    if target.exists() and not overwrite:
-        raise EvtsimError(f"{path}: exists already (--force replaces it)")
-    try:
+    with naming(path):
         handle, name = tempfile.mkstemp(
             prefix=".", suffix="~" + "".join(target.suffixes), dir=target.parent
         )
-    except OSError as error:
-        raise EvtsimError(f"{path}: {error.strerror}") from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -64,7 +102,7 @@ def written_whole(
         if durable:
             sync(target.parent)
     except OSError as error:
-        raise EvtsimError(f"{path}: {error.strerror or error}") from None
+        raise EvtsimError(f"{path}: {reason(error)}") from None
     finally:
         temporary.unlink(missing_ok=True)
 

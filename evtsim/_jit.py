@@ -7,6 +7,7 @@ therefore cached in a folder whose name is a hash of everything they are made of
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import hashlib
@@ -137,27 +138,50 @@ def entry(function: Any) -> Any:
 
 
 class Announcer(event.Listener):  # type: ignore[misc]
-    """Says on stderr that numba compiles, as soon as it does, and how long that took."""
+    """Says on stderr that numba compiles, as soon as it does, and how long that took.
+
+    A script or command says it once, and at its end what all of it took. Who types at a prompt
+    hears of each time: the end is far.
+    """
+
+    in_all: float | None = None
+    """Seconds of this process; None before it compiles."""
 
     def __init__(self) -> None:
         self.started: float | None = None
         self.seconds = 0.0
+        self.at_prompt = hasattr(sys, "ps1")
 
     def on_start(self, event: Any) -> None:  # noqa: ARG002
         """Take the first function that is compiled as the start."""
-        if self.started is None:
-            self.started = time.perf_counter()
-            text = "evtsim: compiling kernels, once per version…"
+        if self.started is not None:
+            return
+        self.started = time.perf_counter()
+        text = "evtsim: compiling kernels, once per version…"
+        if self.at_prompt:
             print(text, end=" ", file=sys.stderr, flush=True)
+        elif Announcer.in_all is None:
+            Announcer.in_all = 0.0
+            print(text, file=sys.stderr, flush=True)
+            atexit.register(self.tell_all)
 
     def on_end(self, event: Any) -> None:
         """Nothing: others may follow."""
 
     def finish(self) -> None:
-        """Tell the time, if anything was compiled."""
-        if self.started is not None:
-            self.seconds = time.perf_counter() - self.started
+        """Take the time, if anything was compiled."""
+        if self.started is None:
+            return
+        self.seconds = time.perf_counter() - self.started
+        if self.at_prompt:
             print(f"{self.seconds:.1f} s", file=sys.stderr, flush=True)
+        else:
+            Announcer.in_all = (Announcer.in_all or 0.0) + self.seconds
+
+    @staticmethod
+    def tell_all() -> None:
+        """Say what compiling took in this process."""
+        print(f"evtsim: compiling took {Announcer.in_all:.1f} s", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

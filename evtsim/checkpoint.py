@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from evtsim import __version__, abi
-from evtsim._files import written_whole
+from evtsim._files import naming, written_whole
 from evtsim.abi import NR_VIRQS, PortState
 from evtsim.dtypes import BUCKET_PORTS, BUCKET_SHIFT, XEN_PEER, Array, Tables
 from evtsim.errors import EvtsimError
@@ -82,6 +82,12 @@ def _digest(file: Any) -> bytes:
     return hashlib.file_digest(file, "sha256").digest()
 
 
+def is_one(path: str | os.PathLike[str]) -> bool:
+    """Tell by its first bytes whether a file is a checkpoint; an EvtsimError if it is not there."""
+    with naming(path), Path(path).open("rb") as file:
+        return file.read(len(KIND)) == KIND
+
+
 def load(path: str | os.PathLike[str]) -> State:
     """Read the state in a checkpoint; see :func:`read`."""
     return read(path)[0]
@@ -96,11 +102,8 @@ def read(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any] | None]:
         The file is no checkpoint, damaged, or of another version of the format.
     """
     name = os.fspath(path)
-    try:
-        with Path(path).open("rb") as file:
-            header, tables = _members(name, file)
-    except OSError as error:
-        raise EvtsimError(f"{name}: {error.strerror}") from None
+    with naming(name), Path(path).open("rb") as file:
+        header, tables = _members(name, file)
     try:
         progress = header.get("progress")
         host = Host.from_dict(header["host"], source=name)

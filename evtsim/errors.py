@@ -6,7 +6,22 @@ that the command line can show it as it is.
 
 from __future__ import annotations
 
+import errno
 import os
+from typing import Any
+
+NO_FILE = "no such file"
+NO_FOLDER = "its folder does not exist"
+FOLDER_FOR_FILE = "is a folder (expected a file)"
+FILE_FOR_FOLDER = "is a file (expected a folder)"
+
+REASONS: dict[int | None, str] = {
+    errno.ENOENT: NO_FILE,
+    errno.ENOTDIR: "lies in a file (expected a folder)",
+    errno.EISDIR: FOLDER_FOR_FILE,
+    errno.EEXIST: FILE_FOR_FOLDER,
+}
+"""What the system's commonest answers to a path are called; others are in its own words."""
 
 
 def shown(value: object) -> str:
@@ -15,12 +30,61 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:70]}… ({len(text):,} characters)"
 
 
+def reason(error: BaseException) -> str:
+    """Say in a few words why a file or folder could not be used; the same words everywhere.
+
+    Parameters
+    ----------
+    error : exception
+        An OSError, whose number decides, or what a reader of some format raised.
+    """
+    number = getattr(error, "errno", None)
+    if number in REASONS:
+        return REASONS[number]
+    # pyarrow's own OSErrors are about contents and carry no number.
+    return getattr(error, "strerror", None) or str(error).partition("\n")[0]
+
+
 class EvtsimError(Exception):
     """Base of all errors that bad input or wrong usage causes."""
 
 
+class ArgumentError(EvtsimError):
+    """An argument has a value that it cannot have.
+
+    Parameters
+    ----------
+    name : str
+        Of the argument. The command line puts the option in its place.
+    value : object
+    expected : str
+        What it may be.
+    where : str
+        What the name is a part of, if it needs to be said.
+    """
+
+    def __init__(self, name: str, value: object, expected: str, where: str = "") -> None:
+        self.name = name
+        self.value = value
+        self.expected = expected
+        self.where = where
+        super().__init__(f"{where}{name} is {shown(value)} (expected {expected})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Workers send errors back, and pickle would make one anew of its text."""
+        return type(self), (self.name, self.value, self.expected, self.where)
+
+    def renamed(self, name: str) -> ArgumentError:
+        """Return the same of an argument that is called otherwise."""
+        return self if name == self.name else ArgumentError(name, self.value, self.expected)
+
+
 class HostError(EvtsimError):
     """A host's description does not make sense, or there is none."""
+
+
+class HostFieldError(HostError, ArgumentError):
+    """A field of a domain has a value that it cannot have."""
 
 
 class TraceError(EvtsimError):

@@ -13,7 +13,7 @@ import numpy as np
 
 from evtsim import draws
 from evtsim.dtypes import GUEST_CONFIG, Array
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import ArgumentError, EvtsimError, shown
 
 SCANS = ("lowest", "linux")
 EOIS = ("edge", "late")
@@ -23,8 +23,8 @@ def _check(name: str, value: Any, low: float, high: float, *, whole: bool = Fals
     """Return a number as Python's own, or raise an EvtsimError unless it is one within bounds."""
     kind = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
-        what = "an integer of " if whole else ""
-        raise EvtsimError(f"{name} is {shown(value)} (expected {what}{low:,} to {high:,})")
+        what, unit = "an integer of " if whole else "", " ns" if name.endswith("ns") else ""
+        raise ArgumentError(name, value, f"{what}{low:,} to {high:,}{unit}")
     return value.item() if isinstance(value, np.generic) else value
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._files import written_whole
 from evtsim.dtypes import DOMAIN_DTYPE
-from evtsim.errors import HostError, shown
+from evtsim.errors import HostError, HostFieldError, reason, shown
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -84,9 +84,7 @@ def _domain_row(number: int, fields: Mapping[str, Any]) -> tuple[int, ...]:
     for name in DOMAIN_DTYPE.names or ():
         expected = _field_problem(name, fields[name])
         if expected is not None:
-            raise HostError(
-                f"domain {number}: {name} is {shown(fields[name])} (expected {expected})"
-            )
+            raise HostFieldError(name, fields[name], expected, f"domain {number}: ")
         row.append(int(fields[name]))
     return tuple(row)
 
@@ -276,8 +274,8 @@ class Host:
         try:
             text = Path(path).read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not a text file"
-            raise HostError(f"{os.fspath(path)}: {reason}") from None
+            problem = reason(error) if isinstance(error, OSError) else "not a text file"
+            raise HostError(f"{os.fspath(path)}: {problem}") from None
         return cls.from_json_text(text, source=os.fspath(path))
 
     @classmethod

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evtsim._files import held, sync
+from evtsim._files import folder_made, held, naming, sync
 from evtsim.errors import EvtsimError
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ class PartFolder:
         EvtsimError
             Parts are missing, there are other files, or another process writes here.
         """
-        with self._told():
-            self.path.mkdir(parents=True, exist_ok=True)
+        folder_made(self.path)
         with held(self.path):
             self._clear(sizes, overwrite)
             self.sizes = list(sizes or [])
@@ -82,7 +81,7 @@ class PartFolder:
 
     def begin(self, opener: Opener) -> None:
         """Begin the next part."""
-        with self._told():
+        with naming(self.path):
             self._writer = opener(str(self._unfinished()))
             self.write = self._writer.__enter__()
 
@@ -90,7 +89,7 @@ class PartFolder:
         """End the part that is being written, and give it its name."""
         assert self._writer is not None
         unfinished, part = self._unfinished(), self._part(len(self.sizes))
-        with self._told():
+        with naming(self.path):
             self._writer.__exit__(None, None, None)
             self._writer = self.write = None
             sync(unfinished)
@@ -110,13 +109,6 @@ class PartFolder:
 
     def _unfinished(self) -> Path:
         return self.path / f".part-{len(self.sizes):06}.parquet~"
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise EvtsimError(f"{self.path}: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evtsim import checkpoint
-from evtsim._files import held, sweep
+from evtsim._files import folder_made, held, sweep
 from evtsim.errors import EvtsimError
 from evtsim.state import State
 
@@ -41,10 +41,7 @@ class CheckpointFolder:
         EvtsimError
             There are checkpoints already, or another process writes here.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EvtsimError(f"{self.path}: {error.strerror}") from None
+        folder_made(self.path)
         with held(self.path):
             sweep(self.path)
             if not resume:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import __version__, abi, statistics
-from evtsim._files import sweep, written_whole
+from evtsim._files import folder_made, sweep, written_whole
 from evtsim.abi import Effect
 from evtsim.dtypes import TALLY_OPS
-from evtsim.errors import EvtsimError
+from evtsim.errors import EvtsimError, reason
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
@@ -242,10 +242,7 @@ class Run:
         target = Path(folder)
         if (target / DESCRIPTION).exists() and not overwrite:
             raise EvtsimError(f"{folder}: holds a run already (--force replaces it)")
-        try:
-            target.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EvtsimError(f"{folder}: {error.strerror}") from None
+        folder_made(target)
         (target / DESCRIPTION).unlink(missing_ok=True)  # no run until this one is whole
         sweep(target)
         for name in (*FRAMES, "outcomes"):
@@ -316,7 +313,7 @@ def _load_outcomes(path: Path) -> Outcomes:
     try:
         table = pq.read_table(path, columns=list(OUTCOME_FIELDS))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise EvtsimError(f"{path}: {str(error).partition(chr(10))[0]}") from None
+        raise EvtsimError(f"{path}: {reason(error)}") from None
     return Outcomes(**{name: table.column(name).to_numpy() for name in OUTCOME_FIELDS})
 
 

@@ -23,7 +23,7 @@ from evtsim.dtypes import (
     OutcomeColumns,
     Tables,
 )
-from evtsim.errors import EvtsimError, HostError, TraceError, shown
+from evtsim.errors import ArgumentError, EvtsimError, HostError, TraceError, shown
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.interrupts import interrupts_wait
@@ -34,10 +34,12 @@ from evtsim.outcomes import Answer, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
 from evtsim.trace.chunk import CHUNK_RECORDS
+from evtsim.trace.header import start_digest
 
 if TYPE_CHECKING:
     from evtsim.interop.snapshots import Snapshot
     from evtsim.run import Run
+    from evtsim.trace import TraceReader
 
 Progress = Callable[[int, int], None]
 """Called with the records done and the records in all, after every chunk."""
@@ -111,7 +113,7 @@ class Simulator:
         if not isinstance(host, Host):
             raise HostError(f"host is {host!r} (expected an evtsim.Host)")
         if not isinstance(threads, (int, np.integer)) or not 1 <= threads <= MAX_THREADS:
-            raise EvtsimError(f"threads is {shown(threads)} (expected 1 to {MAX_THREADS})")
+            raise ArgumentError("threads", threads, f"1 to {MAX_THREADS}")
         if guest is not None and not isinstance(guest, Guest):
             raise EvtsimError(f"guest is {shown(guest)} (expected an evtsim.Guest or None)")
         self.host = host
@@ -121,7 +123,7 @@ class Simulator:
         if deliveries is not None and (
             not isinstance(deliveries, (int, np.integer)) or deliveries < 1
         ):
-            raise EvtsimError(f"deliveries is {shown(deliveries)} (expected at least 1, or None)")
+            raise ArgumentError("deliveries", deliveries, "at least 1, or None")
         if deliveries is not None and stats != "port":
             raise EvtsimError("a log of deliveries needs stats='port'")
         self._state = _state or State(host, LEVELS.index(stats), guest, int(deliveries or 0))
@@ -206,10 +208,13 @@ class Simulator:
         TraceError
             The trace is damaged or its time runs backwards. Records before the chunk in which
             that shows have been applied; :attr:`records` tells how many.
+        HostError
+            The trace was made for the channels of a state, and here are none.
         """
         self._require_whole()
         if not isinstance(trace, Trace):
             raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
+        self.check_start(trace)
         total = len(trace)
         store = Outcomes.zeros(total) if outcomes else None
         size = self.stretch
@@ -247,11 +252,12 @@ class Simulator:
         ------
         EvtsimError
             There is no such domain or port, or the simulator counts statistics.
-        TraceError
+        TraceError, HostError
             As :meth:`apply`.
         """
         if not isinstance(trace, Trace):
             raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
+        self.check_start(trace)
         if self.state.level:
             raise EvtsimError("a port is watched without statistics (stats=None)")
         most_ports = len(self.state.tables.buckets) * BUCKET_PORTS
@@ -284,6 +290,19 @@ class Simulator:
             yield start, columns, outcomes, changes[: int(watched["used"][0])]
         if len(trace) and self.guest is not None:
             self._let_guests_run(self.last_ts)
+
+    def check_start(self, trace: Trace | TraceReader) -> None:
+        """Raise a HostError if a trace that goes on from a state would meet a host anew.
+
+        Its records are of ports that such a host does not have: nearly all would be errors.
+        """
+        if trace.first != 0 or start_digest(trace.meta) is None:
+            return
+        if not (self.state.tables.ports["state"] > abi.PortState.RESERVED).any():
+            raise HostError(
+                f"{trace.path or 'trace'}: was made for the channels of a state, which a host does "
+                "not have at its start (expected replay --from FILE, or Simulator.load)"
+            )
 
     def advance(self, ts: int) -> None:
         """Let time go on to ts: what the guests have to do before it happens.
@@ -455,6 +474,7 @@ class Simulator:
         *,
         ts: int = 0,
         deliveries: int | None = None,
+        threads: int = 1,
     ) -> Simulator:
         """Begin with the state that a dump tells: see docs/dumps.md for what it does not say.
 
@@ -468,7 +488,7 @@ class Simulator:
             One of :func:`evtsim.interop.dumps.read`.
         host : Host, optional
             :meth:`Host.from_dump`'s, if not given. Alive are the domains of the dump.
-        guest, stats, deliveries
+        guest, stats, deliveries, threads
             As for :class:`Simulator`.
         ts : int
             ns; when the dump was taken. Pending bits count as set then, by one notification.
@@ -482,7 +502,8 @@ class Simulator:
 
         if isinstance(ts, bool) or not isinstance(ts, (int, np.integer)) or not 0 <= ts < NEVER:
             raise EvtsimError(f"ts is {shown(ts)} (expected 0 to {NEVER - 1})")
-        sim = cls(host_of(snapshot) if host is None else host, guest, stats, deliveries=deliveries)
+        host = host_of(snapshot) if host is None else host
+        sim = cls(host, guest, stats, threads, deliveries=deliveries)
         level, kept = sim.state.level, sim.state.deliveries_kept
         sim.state, notes = state_of(snapshot, sim.host, level, guest, kept, int(ts))
         if guest is not None:

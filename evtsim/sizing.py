@@ -78,14 +78,18 @@ class Rate:
     ns : float
         ns per record, by the clock.
     records : int
-        That were replayed to tell.
+        That were replayed just now to tell; 0 if an earlier replay told.
     table_bytes : int
         Of all tables after them.
     """
 
     ns: float
-    records: int
-    table_bytes: int
+    records: int = 0
+    table_bytes: int = 0
+
+    def seconds(self, records: int | None) -> float | None:
+        """Return what so many records take; None if nobody knows how many there are."""
+        return None if records is None else self.ns * records / 1e9
 
 
 def size_of(
@@ -139,6 +143,40 @@ def _estimate(path: str, file_bytes: int) -> tuple[int | None, bool]:
     return round(records * file_bytes / max(used, 1)), False
 
 
+def rate_of(
+    path: str | os.PathLike[str],
+    records: int | None,
+    host: Host,
+    guest: Guest | None = None,
+    stats: str | None = "port",
+    *,
+    outcomes: bool = False,
+    measuring: bool = True,
+) -> Rate | None:
+    """Tell what a record of a trace costs; None if it is empty, or nobody has measured.
+
+    Of a trace of fewer than 200,000 records it is what the last replay of its kind took, if there
+    was one: in so short a replay, what it costs to start would tell nothing of a record.
+
+    Parameters
+    ----------
+    path, host, guest, stats, outcomes
+        As for :func:`measure`.
+    records : int or None
+        That the trace has, as :func:`size_of` tells.
+    measuring : bool
+        Whether records may be replayed to tell. What they cost is then remembered.
+    """
+    known = None if outcomes else recall(host, guest, stats)
+    short = records is not None and records < SAMPLE
+    if not measuring or (short and known is not None):
+        return None if known is None else Rate(known)
+    rate = measure(path, host, guest, stats, outcomes=outcomes)
+    if rate is not None and rate.records >= SAMPLE and not outcomes:
+        _keep(_kind(host, guest, stats), rate.ns)
+    return rate
+
+
 def measure(
     path: str | os.PathLike[str],
     host: Host | None,
@@ -187,8 +225,11 @@ def remember(sim: Simulator, records: int, seconds: float) -> None:
     """Keep what a record of a replay has cost, if there were enough of them."""
     if records < SAMPLE:
         return
-    kind = _kind(sim.host, sim.guest, LEVELS[sim.state.level])
-    rates = {**_rates(), kind: seconds * 1e9 / records}
+    _keep(_kind(sim.host, sim.guest, LEVELS[sim.state.level]), seconds * 1e9 / records)
+
+
+def _keep(kind: str, ns: float) -> None:
+    rates = {**_rates(), kind: ns}
     with contextlib.suppress(EvtsimError, OSError), written_whole(_file()) as temporary:
         temporary.write_text(json.dumps(rates, indent=1, sort_keys=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -165,6 +166,19 @@ class State:
         copied.restore(self.tables._asdict())
         return copied
 
+    def digest(self) -> str:
+        """Return a sha256, in hexadecimal, of what the host and its ports are at this moment.
+
+        What is counted, who handles the events, and how the tables have grown are not in it.
+        """
+        digest = hashlib.sha256(self.host.to_json_text().encode())
+        frames = (self.domains(), self.ports(), self.vcpus(), self.virqs(), self.pirqs())
+        for frame in (*frames, self.event_words(), self.fifo_queues()):
+            for name in frame:
+                digest.update(f"{name} {len(frame)}\n".encode())
+                digest.update(frame[name].to_numpy(np.uint64).tobytes())
+        return digest.hexdigest()
+
     @property
     def nbytes(self) -> int:
         """Bytes that the tables take."""
@@ -275,6 +289,8 @@ class State:
         """Return the event words that are not 0, of domains under the FIFO ABI: dom, port, word."""
         import pandas as pd
 
+        if not self.tables.modern:
+            return pd.DataFrame({name: np.zeros(0, np.int64) for name in ("dom", "port", "word")})
         pages = self.tables.domains["event_pages"].astype(np.int64)
         dom = np.repeat(np.arange(len(pages)), pages * abi.FIFO_PAGE_WORDS)
         first = np.cumsum(pages * abi.FIFO_PAGE_WORDS) - pages * abi.FIFO_PAGE_WORDS

@@ -34,7 +34,9 @@ def require(state: State, level: int, what: str) -> None:
     """Raise an EvtsimError that names the option if statistics of a level were not kept."""
     if state.level < level:
         option = "'port'" if level == PORT_LEVEL else "'domain' or 'port'"
-        raise EvtsimError(f"{what}: not counted in this run (stats={option} counts them)")
+        raise EvtsimError(
+            f"{what}: not counted in this run (stats={option}, --stats on the command line)"
+        )
 
 
 def ports(state: State) -> pd.DataFrame:
@@ -225,7 +227,9 @@ def edges(state: State) -> pd.DataFrame:
 def deliveries(state: State) -> pd.DataFrame:
     """Return a row for every delivery that is in the log, in order."""
     if not state.deliveries_kept:
-        raise EvtsimError("deliveries: not logged in this run (deliveries=N keeps the first N)")
+        raise EvtsimError(
+            "deliveries: not logged in this run (deliveries=N, --deliveries FILE keeps them)"
+        )
     delivered = int(state.tables.host["delivered"][0])
     rows = state.deliveries()
     if len(rows) < delivered:

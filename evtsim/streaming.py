@@ -18,7 +18,7 @@ import numpy as np
 
 from evtsim import __version__
 from evtsim.dtypes import Columns
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
@@ -181,7 +181,7 @@ class LongReplay:
         notice: Callable[[str], None] = _warn,
     ) -> None:
         if every is not None and (not isinstance(every, (int, np.integer)) or every < 1):
-            raise EvtsimError(f"every is {shown(every)} (expected at least 1 record)")
+            raise ArgumentError("every", every, "at least 1 record")
         if resume and checkpoint is None:
             raise EvtsimError("resume needs the folder of checkpoints (checkpoint=, --checkpoint)")
         self.reader = reader
@@ -201,6 +201,7 @@ class LongReplay:
             threads,
             deliveries=log,  # type: ignore[arg-type]
         )
+        self.sim.check_start(reader)
         if drain and self.sim.guest is None:
             raise EvtsimError("drain lets a guest go on, and there is none (guest= gives one)")
         self.every = None if every is None else int(every)

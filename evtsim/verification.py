@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from evtsim.dtypes import Array, Columns
+    from evtsim.state import State
 
 NEIGHBOURS = 3
 """Records shown before and after the first that differs."""
@@ -87,7 +88,13 @@ class Verification:
         return f"<b>Verification</b>: {self}{table}"
 
 
-def verify(trace: Trace | TraceReader, *, progress: Shown = None, threads: int = 1) -> Verification:
+def verify(
+    trace: Trace | TraceReader,
+    *,
+    start: State | None = None,
+    progress: Shown = None,
+    threads: int = 1,
+) -> Verification:
     """Replay a trace and compare with what it recorded.
 
     Parameters
@@ -95,6 +102,8 @@ def verify(trace: Trace | TraceReader, *, progress: Shown = None, threads: int =
     trace : Trace or TraceReader
         With recorded outcomes, from its first record on: what came before decides the answers.
         Of a file no more is in memory than is being compared.
+    start : State, optional
+        What the records found, if not a host anew: a simulator's, which is not changed.
     progress : callable or True, optional
         Called as ``progress(done, total)`` after every piece of the trace; True shows a bar. The
         total of a CSV file that a reader reads is None.
@@ -118,7 +127,10 @@ def verify(trace: Trace | TraceReader, *, progress: Shown = None, threads: int =
     recorded = piece.recorded if len(piece) or isinstance(trace, TraceReader) else trace.recorded
     if recorded is None or not list(recorded.fields()):
         raise EvtsimError(f"{reader.path or 'trace'}: has no recorded outcomes to compare with")
-    sim = Simulator(reader.require_host(), threads=threads)
+    if start is None:
+        sim = Simulator(reader.require_host(), threads=threads)
+    else:
+        sim = Simulator._of(start.copy(), threads)
     comparison = Comparison([name for name, _ in recorded.fields()])
     with shown_progress(progress, "verifying", "records") as show:
         while len(piece):

@@ -44,3 +44,12 @@ def cluster_client():
 
     with cluster.connected(2) as client:
         yield client
+
+
+@pytest.fixture
+def in_process(monkeypatch, tmp_path):
+    """Run commands here, in a folder of its own."""
+    from tests.commands import evtsim_command
+
+    monkeypatch.chdir(tmp_path)
+    return evtsim_command

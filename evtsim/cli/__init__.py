@@ -1,18 +1,21 @@
 """The command line: parse, call, print. Nothing heavy is imported before a command runs.
 
 Results go to stdout, as tables or with ``--json`` as JSON; everything else goes to stderr.
-Exit status: 0 fine; 1 verify differs; 2 bad input or usage; 130 after Ctrl-C.
+Exit status: 0 fine; 1 verify differs, there are findings, a host failed; 2 bad input or usage;
+130 after Ctrl-C. A reader that leaves takes nothing from it: see `Output`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Iterator
+from typing import Any
 
-from evtsim.errors import EvtsimError
+from evtsim.errors import EvtsimError, reason
 
 
 def main() -> None:
@@ -20,6 +23,7 @@ def main() -> None:
     # A stream that was closed from outside is None.
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.stdout = Output.of(sys.stdout)
     try:
         with insisting_on_interrupts():
             status = run()
@@ -29,10 +33,53 @@ def main() -> None:
     except BrokenPipeError:
         status = 0
     except OSError as error:
-        status = complain(error.strerror or str(error))
+        status = complain(reason(error))
     if status in (0, 2):
         leave_nothing_to_flush()
     sys.exit(status)
+
+
+class Output(io.TextIOWrapper):
+    """The standard output, whose reader may leave, as head does.
+
+    What is printed for people then goes nowhere, and the command to its end: its exit status is
+    what was found. A stream of records goes past this, to ``buffer``, and ends there and then.
+    """
+
+    stream: Any
+    """Whose buffer this is: once it is gone, the buffer is closed."""
+
+    @classmethod
+    def of(cls, stream: Any) -> Output:
+        """Write to where another stream writes, in its way."""
+        output = cls(
+            stream.buffer,
+            stream.encoding,
+            stream.errors,
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        output.stream = stream
+        return output
+
+    def write(self, text: str) -> int:
+        """Write, or if nobody reads do as if."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or if nobody reads do as if."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let what is left, and what comes, go nowhere."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
 def run() -> int:
@@ -99,7 +146,10 @@ def usage(error: Exception) -> int:
     if hasattr(error, "format_message"):
         context = getattr(error, "ctx", None)
         hint = f" (see '{context.command_path} --help')" if context is not None else ""
-        return complain(f"{error.format_message()}{hint}")
+        # What a command itself finds wrong names the option; typer would put words before it.
+        own = type(error).__name__ == "BadParameter" and getattr(error, "param", None) is None
+        text = getattr(error, "message", "") if own else error.format_message()
+        return complain(f"{text}{hint}")
     if type(error).__name__ == "Abort":  # Ctrl-C, as typer passes it on
         return 130
     if type(error).__name__ == "Exit":

@@ -20,6 +20,7 @@ from evtsim.cli import (
     sweeps,
     traces,
 )
+from evtsim.cli.command import Command
 
 app = typer.Typer(
     name="evtsim",
@@ -54,6 +55,6 @@ for command in (
     *(fleet.fleet, sweeps.sweep, *traces.COMMANDS),
     *(dumps.inspect, *exporting.COMMANDS, *observing.COMMANDS),
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(hosts.app, name="host")
 app.add_typer(caches.app, name="cache")

@@ -6,12 +6,13 @@ from typing import Any
 
 import typer
 
+from evtsim.cli.command import Command
 from evtsim.cli.output import Json, print_json, print_table, size
 
 app = typer.Typer(help="Show or clear the compiled kernels.", no_args_is_help=True)
 
 
-@app.command()
+@app.command(cls=Command)
 def info(as_json: Json = False) -> None:
     """List the folders of compiled kernels, one a version."""
     from evtsim import _jit
@@ -30,7 +31,7 @@ def info(as_json: Json = False) -> None:
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def clear() -> None:
     """Remove all compiled kernels; the next replay compiles them again."""
     from evtsim import _jit

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.output import Force, Json, print_json, print_table
 from evtsim.cli.reports import check_page
+from evtsim.cli.starting import begun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,9 @@ def inspect(
     dom: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=0, max=65535, help="Tell of this domain only; whose lsevtchn's is."
+            metavar="DOM",
+            parser=whole(0, 65535),
+            help="Tell of this domain only; whose lsevtchn's is.",
         ),
     ] = None,
     page: Annotated[
@@ -62,6 +65,8 @@ def inspect(
 
     if page is not None:
         check_page(page, force)
+    if state is not None:
+        _check_state(state, force)
     snapshots = dumps.read(log, dom=dom or 0)
     if dom is not None and not any(dom in set(each.domains["dom"]) for each in snapshots):
         raise EvtsimError(f"{log}: no domain {dom} in its dumps")
@@ -92,26 +97,21 @@ def _changes(before: Snapshot, after: Snapshot, dom: int | None) -> pd.DataFrame
     return changed if dom is None else changed[changed["dom"] == dom]
 
 
-def _write_state(snapshot: Snapshot, path: str, force: bool) -> None:
-    """Write a checkpoint, and on stderr what of the dump was not taken as it is."""
-    import sys
-    import warnings
-
+def _check_state(path: str, force: bool) -> None:
+    """Raise an error now rather than after the log is read."""
+    from evtsim._files import check_target
     from evtsim.errors import EvtsimError
-    from evtsim.simulator import Simulator
 
     if path.endswith((".csv", ".parquet", ".arrow", ".json")):
         raise EvtsimError(
             f"{path}: a state is a checkpoint, and no table (expected another suffix)"
         )
-    if not Path(path).parent.is_dir():
-        raise EvtsimError(f"{path}: No such file or directory")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        sim = Simulator.from_dump(snapshot, stats="port")
-    for note in snapshot.contradictions():
-        print(f"evtsim: note: {note}", file=sys.stderr)
-    sim.save(path, overwrite=force)
+    check_target(path, overwrite=force)
+
+
+def _write_state(snapshot: Snapshot, path: str, force: bool) -> None:
+    """Write a checkpoint, and on stderr what of the dump was not taken as it is."""
+    begun(snapshot).save(path, overwrite=force)
 
 
 def _print(inspection: Inspection, which: str) -> None:

@@ -86,9 +86,10 @@ def numbers(words: list[str]) -> set[int]:
     found: set[int] = set()
     for word in (part.strip() for text in words for part in text.split(",")):
         match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", word)
-        if match is None:
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
             raise typer.BadParameter(f"--dom is {word!r} (expected domains like 0,3,7-9)")
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+        found.update(range(first, last + 1))
     return found
 
 

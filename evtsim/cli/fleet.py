@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
+from evtsim.cli.frames import Csv, Parquet, check_tables, write_tables
 from evtsim.cli.guests import Drain, with_guest
 from evtsim.cli.output import Force, HostFile, Json, print_fields, print_json, print_table, progress
 from evtsim.cli.summary import print_types
@@ -30,7 +31,9 @@ Scheduler = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, help="Processes here, if not all cores."),
+    typer.Option(
+        "--workers", metavar="N", parser=whole(1), help="Processes here, if not all cores."
+    ),
 ]
 
 
@@ -73,21 +76,23 @@ def fleet(
     guest: Any = None,
     drain: Drain = False,
     retries: Annotated[
-        int, typer.Option(min=0, help="Of a host that failed for another reason than its input.")
+        int,
+        typer.Option(
+            metavar="N",
+            parser=whole(),
+            help="Of a host that failed for another reason than its input.",
+        ),
     ] = 2,
     scheduler: Scheduler = None,
     workers: Workers = None,
-    csv: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a row for every host here.")
-    ] = None,
-    parquet: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a row for every host here.")
-    ] = None,
+    csv: Csv = None,
+    parquet: Parquet = None,
     force: Force = False,
     as_json: Json = False,
 ) -> int:
     """Replay many traces, each a host, on a cluster, and sum them up.
 
+    --csv and --parquet have a row for every host.
     Exit status 1 if a host failed; it is named, and the others are there.
     """
     from evtsim.errors import EvtsimError
@@ -100,8 +105,7 @@ def fleet(
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
     if stats == "port" and save is None:
         raise EvtsimError("--stats port: counts of ports are kept with --save only (add it)")
-    outputs = {".csv": csv, ".parquet": parquet}
-    check_tables(outputs, force)
+    check_tables(csv, parquet, force)
     specs = [*(traces or ()), *synthetic(workload, seeds, records, parameter or [])]
     before = time.perf_counter()
     with progress("replaying", "hosts") as shown:
@@ -118,10 +122,10 @@ def fleet(
             overwrite=force,
         )
     seconds = time.perf_counter() - before
-    write_tables(outputs, done.hosts, force)
+    write_tables(done.hosts, csv, parquet, force)
     if as_json:
         print_json(as_data(done, guest))
-    else:
+    elif csv != "-":
         print_fleet(done, guest, seconds)
     sys.stdout.flush()
     for name, why in done.failed.items():
@@ -164,35 +168,6 @@ def numbers(text: str) -> list[int]:
             raise typer.BadParameter(f"--seeds is {text!r} (expected 0-99 or 3,7,20-29)")
         found += range(first, last + 1)
     return list(dict.fromkeys(found))
-
-
-# Files -------------------------------------------------------------------------------------------
-
-
-def check_tables(outputs: dict[str, str | None], force: bool) -> None:
-    """Raise an error now rather than after the work."""
-    from evtsim.errors import EvtsimError
-
-    for path in outputs.values():
-        if path is None or path == "-":
-            continue
-        if not Path(path).parent.is_dir():
-            raise EvtsimError(f"{path}: No such file or directory")
-        if Path(path).is_dir():
-            raise EvtsimError(f"{path}: is a folder (expected a file to write)")
-        if Path(path).exists() and not force:
-            raise EvtsimError(f"{path}: exists already (--force replaces it)")
-
-
-def write_tables(outputs: dict[str, str | None], frame: Any, force: bool) -> None:
-    """Write a frame as CSV, as Parquet, or both."""
-    from evtsim._files import written_whole
-
-    for suffix, path in outputs.items():
-        if path is not None:
-            write = frame.to_csv if suffix == ".csv" else frame.to_parquet
-            with written_whole(path, overwrite=force) as temporary:
-                write(temporary, index=False)
 
 
 # Printing ----------------------------------------------------------------------------------------

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
+from evtsim.errors import ArgumentError
+
 if TYPE_CHECKING:
     from evtsim.guest import Guest
 
 UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9}
 TIME = "300ns, 2us, 1.5ms or 1s"
+MAX_SEED = (1 << 64) - 1
 
 Scan = Annotated[
     str | None,
@@ -47,7 +51,13 @@ Eoi = Annotated[
     ),
 ]
 GuestSeed = Annotated[
-    int | None, typer.Option("--guest-seed", metavar="N", help="Of the guest's random times.")
+    int | None,
+    typer.Option(
+        "--guest-seed",
+        metavar="N",
+        parser=whole(0, MAX_SEED),
+        help="Of the guest's random times.",
+    ),
 ]
 Drain = Annotated[bool, typer.Option("--drain", help="Let guests go on after the last record.")]
 
@@ -93,15 +103,17 @@ def duration(option: str, text: str) -> Any:
     from evtsim.guest import Constant, Exponential, Lognormal
 
     kind, *values = text.split(":")
-    if not values:
-        return Constant(nanoseconds(option, kind))
-    if kind == "exp" and len(values) == 1:
-        return Exponential(nanoseconds(option, values[0]))
-    if kind == "lognormal" and len(values) == 2:
-        try:
+    try:
+        if not values:
+            return Constant(nanoseconds(option, kind))
+        if kind == "exp" and len(values) == 1:
+            return Exponential(nanoseconds(option, values[0]))
+        if kind == "lognormal" and len(values) == 2:
             return Lognormal(nanoseconds(option, values[0]), float(values[1]))
-        except ValueError:
-            pass
+    except ArgumentError as error:
+        raise error.renamed(f"{option}'s {error.name}" if values else option) from None
+    except ValueError:
+        pass  # sigma is no number
     raise typer.BadParameter(
         f"{option} is {text!r} (expected 2us, exp:2us or lognormal:2us:0.5, any time and sigma)"
     )
@@ -121,7 +133,6 @@ def guest_of(
     scan: str | None, wake: str | None, handler: str | None, eoi: str | None, seed: int | None
 ) -> Guest | None:
     """Make the guest that the options ask for, if any does."""
-    from evtsim.errors import EvtsimError
     from evtsim.guest import SCANS, Guest
 
     given = {"--wake": wake, "--handler": handler, "--eoi": eoi, "--guest-seed": seed}
@@ -132,13 +143,11 @@ def guest_of(
         return None
     if scan not in SCANS:
         raise typer.BadParameter(f"--guest is {scan!r} (expected {' or '.join(SCANS)})")
+    times = {
+        "wake_ns": duration("--wake", wake or "2us"),
+        "handler_ns": duration("--handler", handler or "300ns"),
+    }
     try:
-        return Guest(
-            wake_ns=duration("--wake", wake or "2us"),
-            handler_ns=duration("--handler", handler or "300ns"),
-            scan=scan,
-            seed=seed or 0,
-            **end_of_interrupt(eoi or "edge"),
-        )
-    except EvtsimError as error:
-        raise typer.BadParameter(str(error)) from None
+        return Guest(scan=scan, seed=seed or 0, **times, **end_of_interrupt(eoi or "edge"))
+    except ArgumentError as error:
+        raise error.renamed({"eoi_ns": "--eoi"}.get(error.name, error.name)) from None

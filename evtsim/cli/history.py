@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
+from evtsim.cli.frames import Rows, plain_rows, print_frame
 from evtsim.cli.guests import with_guest
 from evtsim.cli.output import (
     HostFile,
@@ -15,7 +16,6 @@ from evtsim.cli.output import (
     duration,
     print_fields,
     print_json,
-    print_table,
     progress,
 )
 from evtsim.cli.traces import TraceFile, open_trace
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 Record = Annotated[
     str, typer.Argument(metavar="N", help="Number of the record, from 0: 4711, 10k, 1e6.")
 ]
-Rows = Annotated[int, typer.Option("--rows", "-n", min=1, help="The most rows of a table.")]
 
 
 TITLES = {
@@ -53,10 +52,11 @@ def at(
     trace: TraceFile,
     record: Record,
     dom: Annotated[
-        int | None, typer.Option("--dom", metavar="DOM", help="Only this domain's.")
+        int | None,
+        typer.Option("--dom", metavar="DOM", parser=whole(), help="Only this domain's."),
     ] = None,
     vcpus: Annotated[bool, typer.Option("--vcpus", help="The vcpus too.")] = False,
-    rows: Rows = 40,
+    rows: Rows = None,
     host: HostFile = None,
     guest: Any = None,
     as_json: Json = False,
@@ -66,14 +66,14 @@ def at(
     N may be the number of records: the state at the end.
     """
     history = open_history(trace, host, guest)
-    number = count(record)
+    number = count("N", record)
     with progress("replaying") as shown:
         state = history.at(number, progress=shown)
     check_alive(state, dom, number)
     frames = tables_of(state, dom, vcpus)
     ts = history.ts(number) if number < len(history) else None
     if as_json:
-        tables = {name: rows_of(frame) for name, frame in frames.items()}
+        tables = {name: plain_rows(frame, rows) for name, frame in frames.items()}
         print_json({"record": number, "ts": ts, **tables})
         return
     when = "the end" if ts is None else f"ts {ts:,} ns"
@@ -115,22 +115,6 @@ def tables_of(state: State, dom: int | None, vcpus: bool) -> dict[str, pd.DataFr
     }
 
 
-def print_frame(frame: pd.DataFrame, rows: int) -> None:
-    """Print the first rows of a frame, and how many more there are."""
-    print_table(
-        list(map(str, frame)),
-        frame.head(rows).astype(object).itertuples(index=False),
-        grouped=False,
-    )
-    if len(frame) > rows:
-        print(f"… {len(frame) - rows:,} more rows (--rows or --json show them)")
-
-
-def rows_of(frame: pd.DataFrame) -> Any:
-    """Return a frame's rows as plain data."""
-    return json.loads(frame.to_json(orient="records"))
-
-
 @with_guest
 def explain(
     trace: TraceFile,
@@ -142,7 +126,7 @@ def explain(
     """Say what a record did and why its rc is what it is."""
     history = open_history(trace, host, guest)
     with progress("replaying") as shown:
-        explanation = history.explain(count(record), progress=shown)
+        explanation = history.explain(count("N", record), progress=shown)
     if as_json:
         print_json(explanation.to_dict())
         return
@@ -150,12 +134,17 @@ def explain(
     print(explanation.title)
     for sentence in explanation.sentences:
         print(f"  {sentence}")
-    order = ", ".join(explanation.order) or "none of its own"
+    stages = (
+        ("of every operation", explanation.front),
+        ("its own", explanation.order),
+        ("of its result", explanation.last),
+    )
+    order = "; ".join(f"{what}: {', '.join(names)}" for what, names in stages if names)
     print()
     print_fields(
         {
             "rule": explanation.rule,
-            "its errnos, in order": f"{order} (docs/operations.md)",
+            "errnos, in order": f"{order} (docs/operations.md)",
             "section": f"{explanation.section} (docs/semantics.md)",
             "decided by": explanation.function,
         }
@@ -165,9 +154,13 @@ def explain(
 @with_guest
 def port(
     trace: TraceFile,
-    dom: Annotated[int, typer.Argument(metavar="DOM", help="A domain, alive or not.")],
-    number: Annotated[int, typer.Argument(metavar="PORT", help="A port, in use or not.")],
-    rows: Rows = 40,
+    dom: Annotated[
+        int, typer.Argument(metavar="DOM", parser=whole(), help="A domain, alive or not.")
+    ],
+    number: Annotated[
+        int, typer.Argument(metavar="PORT", parser=whole(), help="A port, in use or not.")
+    ],
+    rows: Rows = None,
     host: HostFile = None,
     guest: Any = None,
     as_json: Json = False,
@@ -177,7 +170,7 @@ def port(
     with progress("replaying") as shown:
         frame = history.port(dom, number, progress=shown)
     if as_json:
-        print_json(rows_of(frame))
+        print_json(plain_rows(frame, rows))
         return
     if frame.empty:
         print(f"dom {dom}'s port {number}: nothing changed it in {len(history):,} records")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evtsim import abi
+from evtsim.cli.command import Command, whole
 from evtsim.cli.output import Force, Json, print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def emit(host: Host, output: str | None, force: bool, as_json: bool) -> None:
         print_table(["dom", *(host.domains.dtype.names or ())], rows)
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A host file (.json) or a trace.")],
     output: Output = None,
@@ -52,7 +54,7 @@ def show(
     emit(host, output, force, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def infer(
     trace: Annotated[str, typer.Argument(metavar="TRACE")],
     output: Output = None,
@@ -69,12 +71,19 @@ def infer(
     emit(Host.infer(Trace.load(trace)), output, force, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def uniform(
-    domains: Annotated[int, typer.Argument(help="How many, dom0 included.")],
-    vcpus: Annotated[int, typer.Option(help="Of each domain.")] = 1,
-    word_bits: Annotated[int, typer.Option(help="32 or 64.")] = 64,
-    profile: Annotated[str, typer.Option(help="Version of Xen.")] = "xen-4.0",
+    domains: Annotated[
+        int,
+        typer.Argument(
+            metavar="DOMAINS", parser=whole(1, abi.MAX_DOMAINS), help="How many, dom0 included."
+        ),
+    ],
+    vcpus: Annotated[int, typer.Option(metavar="N", parser=whole(), help="Of each domain.")] = 1,
+    word_bits: Annotated[int, typer.Option(metavar="N", parser=whole(), help="32 or 64.")] = 64,
+    profile: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Version of Xen: {' or '.join(abi.PROFILES)}.")
+    ] = "xen-4.0",
     output: Output = None,
     force: Force = False,
     as_json: Json = False,

@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.frames import (
+    SHOWN_ROWS,
+    Csv,
+    Parquet,
+    Rows,
+    check_tables,
+    plain_rows,
+    write_tables,
+)
 from evtsim.cli.output import Force, Json, duration, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,11 +28,6 @@ if TYPE_CHECKING:
 BARS = " ▁▂▃▄▅▆▇█"
 STRETCHES = 32
 
-Csv = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write the observations here; - is stdout.")
-]
-Parquet = Annotated[str | None, typer.Option(metavar="FILE", help="Write the observations here.")]
-Rows = Annotated[int, typer.Option("--rows", "-n", min=0, help="The most vcpus to print.")]
 Fit = Annotated[
     bool, typer.Option("--fit", help="Estimate the parameters of workloads that look alike.")
 ]
@@ -39,19 +43,21 @@ def xentrace(
     fit: Fit = False,
     csv: Csv = None,
     parquet: Parquet = None,
-    rows: Rows = 40,
+    rows: Rows = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Sum up a xentrace file: calls and upcalls of every vcpu, wake-ups, gaps.
 
     xentrace says that event channels were used, and not which: this cannot be replayed.
+    --csv and --parquet have all that was seen, a row each; --rows is of the sums.
     """
     from evtsim.interop import xentrace as reader
 
+    check_tables(csv, parquet, force)
     with warnings_told():
         frame = reader.read(file, hertz(hz), idle=idle)
-    write(frame, csv, parquet, force)
+    write_tables(frame, csv, parquet, force)
     if csv != "-":
         report(frame, as_json, rows, fit)
 
@@ -61,18 +67,20 @@ def ftrace(
     fit: Fit = False,
     csv: Csv = None,
     parquet: Parquet = None,
-    rows: Rows = 40,
+    rows: Rows = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Sum up an ftrace log of KVM's Xen hypercalls: calls of every vcpu by operation.
 
     The log says which operation was called, and not on which port: this cannot be replayed.
+    --csv and --parquet have all that was seen, a row each; --rows is of the sums.
     """
     from evtsim.interop import ftrace as reader
 
+    check_tables(csv, parquet, force)
     frame = reader.read(file)
-    write(frame, csv, parquet, force)
+    write_tables(frame, csv, parquet, force)
     if csv != "-":
         report(frame, as_json, rows, fit)
 
@@ -99,19 +107,7 @@ def warnings_told() -> Iterator[None]:
         print(f"evtsim: warning: {warning.message}", file=sys.stderr)
 
 
-def write(frame: pd.DataFrame, csv: str | None, parquet: str | None, force: bool) -> None:
-    """Write the observations to where they are wanted."""
-    from evtsim._files import written_whole
-
-    for path, method in ((csv, "to_csv"), (parquet, "to_parquet")):
-        if path == "-" and method == "to_csv":
-            frame.to_csv(sys.stdout, index=False)
-        elif path is not None:
-            with written_whole(path, overwrite=force) as temporary:
-                getattr(frame, method)(temporary, index=False)
-
-
-def report(frame: pd.DataFrame, as_json: bool, rows: int, fit: bool) -> None:
+def report(frame: pd.DataFrame, as_json: bool, rows: int | None, fit: bool) -> None:
     """Print what the observations tell."""
     from evtsim.interop import observations as o
 
@@ -126,7 +122,7 @@ def report(frame: pd.DataFrame, as_json: bool, rows: int, fit: bool) -> None:
             "wake_latency_ns": o.percentiles(latencies),
             "gaps": gaps,
         }
-        data = {name: plain(table) for name, table in tables.items()}
+        data = {name: plain_rows(table, rows, digits=6) for name, table in tables.items()}
         estimates = {"estimates": fitted} if fit else {}
         print_json({"span_ns": o.span_ns(frame), "kinds": kinds, **data, **estimates})
         return
@@ -138,10 +134,11 @@ def report(frame: pd.DataFrame, as_json: bool, rows: int, fit: bool) -> None:
             "records lost": lost,
         }
     )
-    print_vcpus(o.per_vcpu(frame), o.over_time(frame, STRETCHES), rows)
-    print_operations(o.by_operation(frame), rows)
-    print_latencies(o.percentiles(latencies), rows)
-    print_gaps(gaps, rows)
+    most = SHOWN_ROWS if rows is None else rows
+    print_vcpus(o.per_vcpu(frame), o.over_time(frame, STRETCHES), most)
+    print_operations(o.by_operation(frame), most)
+    print_latencies(o.percentiles(latencies), most)
+    print_gaps(gaps, most)
     print_estimates(fitted)
 
 
@@ -150,14 +147,6 @@ def estimates_of(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
     from evtsim import workloads
 
     return workloads.fit(frame)
-
-
-def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return a frame as JSON-like rows."""
-    import json
-
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=6))
-    return rows
 
 
 def print_some(names: list[str], rows: list[list[Any]], total: int) -> None:

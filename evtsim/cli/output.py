@@ -112,9 +112,9 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
-def count(text: str | int) -> int:
+def count(option: str, text: str) -> int:
     """Read a number of records as people write it: 500000, 500_000, 1e6, 10M."""
-    word = str(text).strip()
+    word = text.strip()
     if re.fullmatch(r"\d{1,3}(,\d{3})+", word):
         word = word.replace(",", "")
     factor = {"k": 10**3, "m": 10**6, "g": 10**9}.get(word[-1:].lower(), 1)
@@ -124,6 +124,6 @@ def count(text: str | int) -> int:
             raise ValueError
     except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{text!r} is no number of records (like 500000, 1e6 or 10M)"
+            f"{option} is {text!r} (expected a number of records like 500000, 1e6 or 10M)"
         ) from None
     return int(number)

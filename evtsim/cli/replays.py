@@ -11,6 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
+from evtsim.cli.frames import (
+    WRITERS,
+    Csv,
+    Parquet,
+    Rows,
+    check_tables,
+    limited,
+    print_frame,
+    write_frame,
+    write_tables,
+)
 from evtsim.cli.guests import Drain, with_guest
 from evtsim.cli.output import (
     Force,
@@ -22,20 +34,17 @@ from evtsim.cli.output import (
     progress,
 )
 from evtsim.cli.sizes import print_needs
+from evtsim.cli.starting import simulator_at, warn_of_another_state
 from evtsim.cli.summary import print_run
 from evtsim.cli.traces import TraceFile, open_reader
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from evtsim.guest import Guest
     from evtsim.run import Run
     from evtsim.simulator import Simulator
     from evtsim.streaming import LongReplay
-    from evtsim.trace import TraceReader
     from evtsim.verification import Verification
-
-FRAME_WRITERS = {".csv": "to_csv", ".parquet": "to_parquet", ".arrow": "to_feather"}
 
 
 @with_guest
@@ -70,7 +79,8 @@ def replay(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="Begin with this checkpoint's state, and go on counting what it counts.",
+            help="Begin with this checkpoint's state, and go on counting what it counts; or with "
+            "the last dump of a log, as 'evtsim inspect' reads it.",
         ),
     ] = None,
     guest: Any = None,
@@ -100,7 +110,8 @@ def replay(
         bool, typer.Option("--resume", help="Go on from the newest checkpoint, if there is one.")
     ] = False,
     threads: Annotated[
-        int, typer.Option(metavar="N", help="Cores to use; the answers are the same.")
+        int,
+        typer.Option(metavar="N", parser=whole(1), help="Cores to use; the answers are the same."),
     ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it needs and how long it takes.")
@@ -115,7 +126,7 @@ def replay(
     """
     from evtsim.errors import EvtsimError
     from evtsim.sizing import remember
-    from evtsim.streaming import LongReplay
+    from evtsim.streaming import UNBOUNDED, LongReplay
 
     reader = open_reader(trace, host)
     parts, files = split_outputs({"outcomes": outcomes, "deliveries": deliveries})
@@ -130,11 +141,19 @@ def replay(
         raise EvtsimError("--checkpoint needs outcomes in part files (--outcomes FOLDER/)")
     if most is not None and files["deliveries"] is None:
         raise EvtsimError("--most is of --deliveries FILE (expected that, too)")
-    logged = None if files["deliveries"] is None else count(most or "10M")
-    begun, before = start_of(start, reader, guest, deliveries, threads)
+    logged = None if files["deliveries"] is None else count("--most", most or "10M")
+    if logged == 0:
+        raise EvtsimError(f"--most is {most!r} (expected 1 or more)")
+    level = None if stats == "none" else stats
+    if deliveries is not None and level != "port":
+        raise EvtsimError("--deliveries needs counts of ports (expected --stats port)")
+    begun, before = None, None
+    if start is not None:
+        log = logged if parts.get("deliveries") is None else UNBOUNDED
+        begun, before = simulator_at(start, reader.host, guest, level, log, threads)
+        warn_of_another_state(reader, begun.state, start)
     if drain and (begun.guest if begun else guest) is None:
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
-    level = None if stats == "none" else stats
     if dry_run:
         if begun is not None:
             raise EvtsimError("--dry-run measures from the start (expected it without --from)")
@@ -149,7 +168,7 @@ def replay(
         outcomes=parts.get("outcomes"),
         deliveries=parts.get("deliveries", logged),
         checkpoint=checkpoint,
-        every=None if every is None else count(every),
+        every=None if every is None else count("--every", every),
         resume=resume,
         drain=drain,
         threads=threads,
@@ -195,27 +214,6 @@ def replay_whole(work: LongReplay, outcomes: str | None, force: bool) -> tuple[R
         return run, time.perf_counter() - before - work.sim.compile_seconds
 
 
-def start_of(
-    start: str | None,
-    reader: TraceReader,
-    guest: Guest | None,
-    deliveries: str | None,
-    threads: int,
-) -> tuple[Simulator | None, dict[str, Any] | None]:
-    """Load the simulator that --from names, and say what it had replayed."""
-    from evtsim.errors import EvtsimError
-    from evtsim.simulator import Simulator
-
-    if start is None:
-        return None, None
-    if guest is not None or deliveries is not None:
-        raise EvtsimError("--from goes on with the checkpoint's guest and log (expected no other)")
-    sim = Simulator.load(start, threads)
-    if sim.host != reader.require_host():
-        raise EvtsimError(f"{start}: is of another host than the trace")
-    return sim, {"checkpoint": Path(start).name, "records": sim.records}
-
-
 def split_outputs(
     paths: dict[str, str | None],
 ) -> tuple[dict[str, str], dict[str, str | None]]:
@@ -236,6 +234,7 @@ def check_outputs(files: dict[str, str | None], save: str | None, force: bool) -
 
 def check_files(paths: dict[str, str | None], force: bool) -> None:
     """Raise an error if a file cannot be written, or may not be replaced."""
+    from evtsim._files import check_target
     from evtsim.errors import EvtsimError
 
     seen: dict[str, str] = {}
@@ -244,21 +243,15 @@ def check_files(paths: dict[str, str | None], force: bool) -> None:
             continue
         if path == "-":
             raise EvtsimError(f"{option} -: the summary goes to stdout (expected a file)")
-        if not Path(path).parent.is_dir():
-            raise EvtsimError(f"{path}: No such file or directory")
-        if Path(path).is_file() and not force:
-            raise EvtsimError(f"{path}: exists already (--force replaces it)")
+        check_target(path, overwrite=force, suffixes=WRITERS if option == "--deliveries" else ())
         if path in seen:
             raise EvtsimError(f"{path}: cannot hold both {seen[path]} and {option}")
         seen[path] = option
-    log = paths["--deliveries"]
-    if log is not None and Path(log).suffix not in FRAME_WRITERS:
-        raise EvtsimError(f"{log}: unknown suffix (expected {', '.join(FRAME_WRITERS)})")
 
 
 def write_state(path: str, sim: Simulator, force: bool) -> None:
     """Write the ports as a table, or a checkpoint, by the suffix."""
-    if Path(path).suffix in FRAME_WRITERS:
+    if Path(path).suffix in WRITERS:
         write_frame(path, sim.state.ports(), force)
     else:
         sim.save(path, overwrite=force)
@@ -286,17 +279,15 @@ def save_run(run: Run, folder: str, force: bool) -> None:
         run.save(folder, overwrite=force)
 
 
-def write_frame(path: str, frame: pd.DataFrame, force: bool) -> None:
-    """Write a frame by the suffix."""
-    from evtsim._files import written_whole
-
-    method = FRAME_WRITERS[Path(path).suffix]
-    options = {} if method == "to_feather" else {"index": False}
-    with written_whole(path, overwrite=force) as temporary:
-        getattr(frame, method)(temporary, **options)
-
-
-def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> int:
+def verify(
+    trace: TraceFile,
+    host: HostFile = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="FILE", help="As for replay: a checkpoint, or a dump."),
+    ] = None,
+    as_json: Json = False,
+) -> int:
     """Compare recorded outcomes with those of a replay.
 
     Exit status 1 if any differs.
@@ -304,8 +295,12 @@ def verify(trace: TraceFile, host: HostFile = None, as_json: Json = False) -> in
     from evtsim.verification import verify as verify_trace
 
     reader = open_reader(trace, host)
+    state = None
+    if start is not None:
+        state = simulator_at(start, reader.host, stats=None)[0].state
+        warn_of_another_state(reader, state, start)
     with progress("verifying") as shown:
-        result = verify_trace(reader, progress=shown)
+        result = verify_trace(reader, start=state, progress=shown)
     if as_json:
         print_json(result.to_dict())
     else:
@@ -340,11 +335,9 @@ def print_verification(name: str, result: Verification) -> None:
 def show(
     folder: Annotated[str, typer.Argument(metavar="RUN", help="A folder of 'replay --save'.")],
     name: Annotated[str, typer.Argument(metavar="FRAME", help="ports, vcpus, domains, …")],
-    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write it here as CSV.")] = None,
-    parquet: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write it here as Parquet.")
-    ] = None,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=0, help="The most rows to print.")] = 40,
+    csv: Csv = None,
+    parquet: Parquet = None,
+    rows: Rows = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -353,7 +346,6 @@ def show(
     FRAME: ports, vcpus, domains, operations, timeline, latency, edges, deliveries
     (docs/statistics.md has their columns) or outcomes.
     """
-    from evtsim._files import written_whole
     from evtsim.errors import EvtsimError
     from evtsim.outcomes import Outcomes
     from evtsim.run import FRAMES, Run
@@ -361,6 +353,7 @@ def show(
     if name not in (*FRAMES, "outcomes"):
         names = ", ".join([*FRAMES, "outcomes"])
         raise EvtsimError(f"no frame {name!r} (expected one of: {names})")
+    check_tables(csv, parquet, force)
     run = Run.load(folder)
     if name in run.parts:
         where = f"{run.parts[name]!r}, which Parquet's readers open as one"
@@ -369,19 +362,11 @@ def show(
     if kept is None:
         raise EvtsimError(f"{folder}: outcomes were not kept (replay --outcomes keeps them)")
     frame: Any = kept.frame() if isinstance(kept, Outcomes) else frame_of(run, name, folder)
-    for path, method in ((csv, "to_csv"), (parquet, "to_parquet")):
-        if path == "-" and method == "to_csv":
-            print(frame.to_csv(index=False), end="")
-        elif path is not None:
-            with written_whole(path, overwrite=force) as temporary:
-                getattr(frame, method)(temporary, index=False)
+    write_tables(limited(frame, rows), csv, parquet, force)
     if as_json:
-        print(frame.to_json(orient="records"))
+        print(limited(frame, rows).to_json(orient="records"))
     elif csv is None and parquet is None:
-        table = frame.head(rows).astype(object)
-        print_table(list(frame), table.itertuples(index=False), grouped=False)
-        if len(frame) > rows:
-            print(f"… {len(frame) - rows:,} more rows (--rows, --csv or --parquet show them)")
+        print_frame(frame, rows, "--rows, --csv or --parquet")
 
 
 COMMANDS = (replay, verify, show)

@@ -64,17 +64,9 @@ def report(
 
 def check_page(path: str, force: bool) -> None:
     """Raise an error now rather than after the replay."""
-    from evtsim.errors import EvtsimError
+    from evtsim._files import check_target
 
-    target = Path(path)
-    if target.suffix.lower() not in SUFFIXES:
-        raise EvtsimError(f"{path}: unknown suffix (expected {', '.join(SUFFIXES)})")
-    if not target.parent.is_dir():
-        raise EvtsimError(f"{path}: No such file or directory")
-    if target.is_dir():
-        raise EvtsimError(f"{path}: is a folder (expected a file to write)")
-    if target.exists() and not force:
-        raise EvtsimError(f"{path}: exists already (--force replaces it)")
+    check_target(path, overwrite=force, suffixes=SUFFIXES)
 
 
 def run_of(source: str, host: str | None, guest: Guest | None, drain: bool) -> Run:
@@ -111,9 +103,10 @@ def demo(
     from evtsim.guest import Guest
     from evtsim.run import Run
     from evtsim.simulator import Simulator
+    from evtsim.workloads.parameters import RECORDS
 
     folder = Path(output)
-    wanted = count(records)
+    wanted = RECORDS.read(count("--records", records))
     prepare(folder, force)
     # Another core compiles the kernels that verifying needs, while this one compiles its own.
     with verifying() as verification:
@@ -144,12 +137,10 @@ def demo(
 
 def prepare(folder: Path, force: bool) -> None:
     """Make the demo's folder; do not write among files of others'."""
+    from evtsim._files import folder_made
     from evtsim.errors import EvtsimError
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EvtsimError(f"{folder}: {error.strerror}") from None
+    folder_made(folder)
     others = sorted({path.name for path in folder.iterdir()} - set(MADE))
     if others and not force:
         raise EvtsimError(f"{folder}: has other files, {others[0]} (--force writes beside them)")

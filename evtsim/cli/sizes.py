@@ -9,7 +9,7 @@ from evtsim.cli.output import duration, print_fields, print_json, size
 if TYPE_CHECKING:
     from evtsim.guest import Guest
     from evtsim.host import Host
-    from evtsim.sizing import Size
+    from evtsim.sizing import Rate, Size
     from evtsim.trace import TraceReader
 
 
@@ -21,11 +21,9 @@ def print_needs(
 
     path = reader.path or ""
     host = reader.require_host()
-    rate = sizing.measure(path, host, guest, stats, outcomes=outcomes)
     needs = sizing.size_of(path, reader.records, host, guest, stats)
-    seconds = None
-    if rate is not None and needs.records is not None:
-        seconds = rate.ns * needs.records / 1e9
+    rate = sizing.rate_of(path, needs.records, host, guest, stats, outcomes=outcomes)
+    seconds = None if rate is None else rate.seconds(needs.records)
     if as_json:
         print_json(
             {
@@ -42,12 +40,11 @@ def print_needs(
     fields["statistics"] = f"{known(needs.statistics_bytes)} at the start"
     if guest is not None:
         fields["statistics"] += ", with the guest's tables"
-    if rate is not None:
+    if rate is not None and rate.records:
         fields["together"] = f"{size(rate.table_bytes)} after {rate.records:,} records"
     fields["outcomes"] = f"{known(needs.outcome_bytes)} in memory; in files, 2.4 MB at a time"
     if rate is not None and seconds is not None:
-        how = f"{rate.ns:.0f} ns a record, measured just now on the first {rate.records:,}"
-        fields["time"] = f"about {duration(round(seconds * 1e9))} ({how}; without writing)"
+        fields["time"] = f"{told(rate, seconds)}; without writing)"
     print_fields(dict(fields))
 
 
@@ -56,16 +53,25 @@ def needs_line(path: str, known_records: int | None, host: Host | None) -> tuple
     from evtsim import sizing
 
     needs = sizing.size_of(path, known_records, host)
-    ns = None if host is None else sizing.recall(host)
-    seconds = None if ns is None or needs.records is None else ns * needs.records / 1e9
-    data = {**facts(needs), "ns_per_record": ns, "seconds": seconds}
+    rate = None
+    if host is not None:
+        rate = sizing.rate_of(path, needs.records, host, measuring=False)
+    seconds = None if rate is None else rate.seconds(needs.records)
+    data = {**facts(needs), "ns_per_record": rate and rate.ns, "seconds": seconds}
     if host is None or needs.table_bytes is None or needs.statistics_bytes is None:
         return "needs a host (--host FILE)", data
     words = f"{size(needs.table_bytes + needs.statistics_bytes)} of tables or more"
-    if ns is None or seconds is None:
+    if rate is None or seconds is None:
         return f"{words}; 'evtsim replay --dry-run' measures how long", data
-    how = f"at {ns:.0f} ns a record, as the last such replay here took"
-    return f"{words}, about {duration(round(seconds * 1e9))} with --stats port ({how})", data
+    return f"{words}; with --stats port, {told(rate, seconds)})", data
+
+
+def told(rate: Rate, seconds: float) -> str:
+    """Say how long a replay takes and how that is known; the bracket is left open."""
+    how = "as the last such replay here took"
+    if rate.records:
+        how = f"measured just now on the first {rate.records:,}"
+    return f"about {duration(round(seconds * 1e9))} ({rate.ns:.0f} ns a record, {how}"
 
 
 def facts(needs: Size) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from evtsim.cli.fleet import Scheduler, Workers, check_tables, cluster_of, write_tables
-from evtsim.cli.guests import duration, end_of_interrupt
+from evtsim.cli.fleet import Scheduler, Workers, cluster_of
+from evtsim.cli.frames import Csv, Parquet, check_tables, write_tables
+from evtsim.cli.guests import MAX_SEED, duration, end_of_interrupt
 from evtsim.cli.output import Force, HostFile, Json, print_json, print_table, progress
 from evtsim.cli.traces import TraceFile
 
@@ -37,10 +37,8 @@ def sweep(
         typer.Option("--guest-seed", metavar="SEEDS", help="Of the guest's random times: 1,2,3"),
     ] = None,
     host: HostFile = None,
-    csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write the frame here.")] = None,
-    parquet: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the frame here.")
-    ] = None,
+    csv: Csv = None,
+    parquet: Parquet = None,
     plot: Annotated[
         str | None,
         typer.Option(metavar="FILE", help=f"Draw it ({', '.join(PICTURES)})."),
@@ -61,6 +59,7 @@ def sweep(
 
     Each option takes one value or several, with commas between them.
     """
+    from evtsim._files import check_target
     from evtsim.analysis import sweep as sweep_trace
     from evtsim.cluster import cores
     from evtsim.errors import EvtsimError
@@ -68,10 +67,9 @@ def sweep(
     from evtsim.trace import Trace
 
     settings = combinations(wake, handler, eoi, scan, seeds)
-    outputs = {".csv": csv, ".parquet": parquet}
-    check_tables({**outputs, "plot": plot}, force)
-    if plot is not None and Path(plot).suffix not in PICTURES:
-        raise EvtsimError(f"{plot}: unknown suffix (expected {', '.join(PICTURES)})")
+    check_tables(csv, parquet, force)
+    if plot is not None:
+        check_target(plot, overwrite=force, suffixes=PICTURES)
     if trace == "-":
         raise EvtsimError("-: several workers read the trace (expected a file)")
     of = None if host is None else Host.from_json(host)
@@ -80,7 +78,7 @@ def sweep(
     cluster = cluster_of(scheduler, workers) or cores()
     with progress("sweeping", "settings") as shown:
         frame = sweep_trace(trace, settings, progress=shown, client=cluster, host=of)
-    write_tables(outputs, frame, force)
+    write_tables(frame, csv, parquet, force)
     if plot is not None:
         draw(plot, frame, x, y, force)
     if as_json:
@@ -117,7 +115,7 @@ def combinations(
         axes.append([{"scan": text} for text in scans])
     if seeds is not None:
         words = [text.strip() for text in seeds.split(",")]
-        if not all(text.isdecimal() for text in words):
+        if not all(text.isdecimal() and int(text) <= MAX_SEED for text in words):
             raise typer.BadParameter(f"--guest-seed is {seeds!r} (expected 1,2,3)")
         axes.append([{"seed": int(text)} for text in words])
     if not axes:

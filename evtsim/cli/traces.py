@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtsim.cli.command import whole
 from evtsim.cli.output import (
     Force,
     HostFile,
@@ -20,6 +21,7 @@ from evtsim.cli.output import (
     progress,
     size,
 )
+from evtsim.cli.starting import simulator_at
 
 if TYPE_CHECKING:
     from evtsim.trace import Trace, TraceReader
@@ -94,7 +96,9 @@ def generate(
         str | None,
         typer.Option("--duration", metavar="TIME", help="The longest it lasts: 2s, 500ms, 1e9."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another trace.")] = 0,
+    seed: Annotated[
+        int, typer.Option(metavar="N", parser=whole(), help="Another seed, another trace.")
+    ] = 0,
     host: Annotated[
         str | None,
         typer.Option("--host", metavar="FILE", help="A host file, to run on that host."),
@@ -104,7 +108,8 @@ def generate(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="A checkpoint: load on the channels that it has, for 'replay --from'.",
+            help="A checkpoint, or a log with a dump: load on the channels that it has, for "
+            "'replay --from'.",
         ),
     ] = None,
     parameter: Annotated[
@@ -123,9 +128,7 @@ def generate(
     name = names[0] if names else "mixed"
     values: dict[str, Any] = dict(parse_parameters(registry.parameters(name), parameter or []))
     if start is not None:
-        from evtsim.checkpoint import load
-
-        values["start"] = load(start)
+        values["start"] = simulator_at(start)[0].state
     with progress("generating") as shown:
         registry.write(
             output,
@@ -133,7 +136,7 @@ def generate(
             host=None if host is None else Host.from_json(host),
             progress=shown,
             overwrite=force,
-            records=None if records is None else count(records),
+            records=None if records is None else count("--records", records),
             duration_ns=duration_ns,
             seed=seed,
             **values,

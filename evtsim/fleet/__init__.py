@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from evtsim import cluster
-from evtsim._files import written_whole
-from evtsim.errors import EvtsimError, shown
+from evtsim._files import folder_made, naming, written_whole
+from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.fleet.hosts import PART, Settings, Task, digest_of, read_part, replay_host
 from evtsim.fleet.results import Fleet
 from evtsim.fleet.specs import Specs, Synthetic, named
@@ -93,7 +93,7 @@ def replay(
     hosts = named(specs)
     settings = Settings(guest, stats, drain, host)
     if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
-        raise EvtsimError(f"retries is {shown(retries)} (expected 0 or more)")
+        raise ArgumentError("retries", retries, "0 or more")
     folder = None if save is None else _prepare(Path(save).absolute(), settings, overwrite)
     tasks = [
         Task(name, spec, None if folder is None else str(folder)) for name, spec in hosts.items()
@@ -163,11 +163,8 @@ def _prepare(folder: Path, settings: Settings, overwrite: bool) -> Path:
     before = _read_settings(folder) if folder.is_dir() else None
     if before == wanted:
         return folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with naming(folder_made(folder)):
         others = sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise EvtsimError(f"{folder}: {error.strerror}") from None
     if not overwrite and before is not None:
         differs = ", ".join(name for name in wanted if before.get(name) != wanted[name])
         raise EvtsimError(

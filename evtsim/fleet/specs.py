@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import NO_FILE, EvtsimError, shown
 from evtsim.trace.files import FORMATS
 from evtsim.workloads import workload
 from evtsim.workloads.parameters import read_all
@@ -119,7 +119,7 @@ def _matching(given: Any) -> list[str | Synthetic]:
         return [path]
     found = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # of an absolute path too
     if not found:
-        raise EvtsimError(f"{path}: no such file")
+        raise EvtsimError(f"{path}: {NO_FILE}")
     return list(found)
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import html
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from evtsim import abi
-from evtsim.abi import OP_ARGS, Op
+from evtsim.abi import OP_ARGS, Errno, Op
 from evtsim.errors import EvtsimError
 from evtsim.history import deeds, xen
-from evtsim.history.checks import IN_FRONT_OF_CREATE, RESULT, Check, is_known
+from evtsim.history.checks import (
+    GIVE_RESULT,
+    IN_FRONT,
+    IN_FRONT_OF_CREATE,
+    RESULT,
+    Check,
+    is_known,
+)
 from evtsim.history.moment import Moment, View, named
 from evtsim.history.rules import checks_of, first_failure
 from evtsim.outcomes import Answer
@@ -54,9 +62,13 @@ class Explanation:
         what it did, by the names of abi.Effect.
     rule : str
         The check that failed, in general; for rc 0 that all passed.
+    front : list of str
+        The errnos that are looked for in front of every operation and that this one can have.
     order : list of str
-        The operation's errnos in the order in which they are looked for, as docs/operations.md
-        has them; those in front of every operation are not among them.
+        Then the operation's own, in the order in which they are looked for, as docs/operations.md
+        has them.
+    last : list of str
+        Then, once all is done, those of giving back a result.
     section : str
         Heading of docs/semantics.md under which the rule stands.
     function : str
@@ -78,7 +90,9 @@ class Explanation:
     port: int
     effects: list[str]
     rule: str
+    front: list[str]
     order: list[str]
+    last: list[str]
     section: str
     function: str
     sentences: list[str]
@@ -149,7 +163,9 @@ def explain(history: History, i: int, sim: Simulator) -> Explanation:
         port=answer.port,
         effects=[effect.name or "" for effect in answer.effects],
         rule=rule,
+        front=errnos_in_front(moment.profile.name, op),
         order=errno_order(moment.profile.name, op),
+        last=errnos_of_result(moment.profile.name, op),
         section=section,
         function=function,
         sentences=sentences,
@@ -186,7 +202,28 @@ def errno_order(profile: str, op: int) -> list[str]:
     """
     if not is_known(abi.PROFILES[profile], op):
         return ["ENOSYS"]
-    checks = IN_FRONT_OF_CREATE[1:] if op == Op.CREATE_DOMAIN else checks_of(profile, op)
+    return _once(IN_FRONT_OF_CREATE[1:] if op == Op.CREATE_DOMAIN else checks_of(profile, op))
+
+
+def errnos_in_front(profile: str, op: int) -> list[str]:
+    """Return the errnos that come before an operation's own, in order."""
+    if op == Op.CREATE_DOMAIN:
+        return _once(IN_FRONT_OF_CREATE[:1])
+    known = is_known(abi.PROFILES[profile], op)
+    never = {Errno.ENOSYS}  # for an operation that there is; else it stands for the operation
+    if not known or op >= abi.FIRST_NON_HYPERCALL:
+        never.add(Errno.EFAULT)
+    return _once(check for check in IN_FRONT if check.errno not in never)
+
+
+def errnos_of_result(profile: str, op: int) -> list[str]:
+    """Return the errnos that come after an operation's own, once all is done."""
+    gives = op in GIVE_RESULT and is_known(abi.PROFILES[profile], op)
+    return [RESULT.errno.name] if gives else []
+
+
+def _once(checks: Iterable[Check]) -> list[str]:
+    """Return the errnos of checks; what is looked for several times in a row stands once."""
     names = [check.errno.name for check in checks]
     return [name for n, name in enumerate(names) if n == 0 or names[n - 1] != name]
 

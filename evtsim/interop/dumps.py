@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from evtsim._files import written_whole
 from evtsim.abi import PortState
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import EvtsimError, reason, shown
 from evtsim.interop import _reading
 from evtsim.interop._lines import Lines
 from evtsim.interop.snapshots import Snapshot, rows_of
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from evtsim.state import State
 
 PREFIX = "(XEN) "
+
+
+class NoDumpError(EvtsimError):
+    """A log has no dump of event channels."""
 
 
 def read(log: str | bytes | os.PathLike[str], *, dom: int = 0) -> list[Snapshot]:
@@ -75,7 +79,7 @@ def read(log: str | bytes | os.PathLike[str], *, dom: int = 0) -> list[Snapshot]
     made = [*_reading.debug_key(lines, source), *_reading.listings(lines, source, dom)]
     snapshots = sorted(made, key=lambda snapshot: snapshot.line)
     if not snapshots:
-        raise EvtsimError(
+        raise NoDumpError(
             f"{source}: no dump of event channels (expected 'Event channel information for "
             "domain N:' of the debug key e, or the output of lsevtchn)"
         )
@@ -95,7 +99,7 @@ def _load(log: str | bytes | os.PathLike[str]) -> tuple[str, bytes]:
         data = Path(name).read_bytes()
         return name, gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError, ValueError) as error:
-        raise EvtsimError(f"{name}: {getattr(error, 'strerror', None) or error}") from None
+        raise EvtsimError(f"{name}: {reason(error)}") from None
 
 
 def write(

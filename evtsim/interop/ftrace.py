@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
-from evtsim.errors import EvtsimError
+from evtsim.errors import EvtsimError, reason
 from evtsim.interop.observations import KINDS, frame_of
 from evtsim.interop.xentrace import EVENT_CHANNEL_OP, UPCALL_VECTOR
 
@@ -73,7 +73,7 @@ def read(path: str | os.PathLike[str]) -> pd.DataFrame:
             found = reader.take(block)
             recognized = recognized or found or ANY_EVENT.search(block) is not None
     except OSError as error:
-        raise EvtsimError(f"{name}: {error.strerror or error}") from None
+        raise EvtsimError(f"{name}: {reason(error)}") from None
     except (EOFError, zlib.error):
         raise EvtsimError(f"{name}: not a whole gzip file") from None
     if not recognized:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
-from typing import TYPE_CHECKING, Any
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from evtsim import abi
 from evtsim.abi import PortState, Virq
+from evtsim.interop._lines import BEFORE
 from evtsim.interop.snapshots import Snapshot, rows_of
 
 if TYPE_CHECKING:
@@ -196,17 +199,16 @@ def compare(before: Snapshot, after: Snapshot) -> pd.DataFrame:
     -------
     DataFrame
         By domain and port: dom, port (-1: the domain), change: "domain new", "domain gone",
-        "opened", "closed", "other channel", "moved" (to another vcpu), "stuck" (pending in
-        both), "set" and "cleared" (the pending bit), "masked", "unmasked"; what, in words.
+        "opened", "closed", "unread" (in one of them; nobody knows whether it changed), "other
+        channel", "moved" (to another vcpu), "stuck" (pending in both), "set" and "cleared" (the
+        pending bit), "masked", "unmasked"; what, in words.
     """
     import pandas as pd
 
     keys = ["dom", "port"]
     old, new = set(before.domains["dom"].tolist()), set(after.domains["dom"].tolist())
-    rows = [
-        (dom, -1, f"domain {'new' if dom in new else 'gone'}", f"dom{dom}")
-        for dom in sorted(old ^ new)
-    ]
+    missing = {False: Unread.of(before), True: Unread.of(after)}
+    rows = [_domain_change(dom, dom in new, missing[dom in old]) for dom in sorted(old ^ new)]
     a, b = (each.ports[each.ports["dom"].isin(old & new)] for each in (before, after))
     both = a.merge(b, "outer", keys, suffixes=("", "_now"), indicator="found")
     kept = (both["found"] == "both").to_numpy()
@@ -215,9 +217,20 @@ def compare(before: Snapshot, after: Snapshot) -> pd.DataFrame:
         same &= (both[name] == both[f"{name}_now"]).to_numpy()
     pending, pending_now = (both[name].to_numpy() for name in ("pending", "pending_now"))
     mask, mask_now = (both[name].to_numpy() for name in ("mask", "mask_now"))
+    appeared, vanished = (both["found"] == side for side in ("right_only", "left_only"))
+    unread_then = appeared & missing[False].hides(both)
+    unread_now = vanished & missing[True].hides(both)
     changes: dict[str, tuple[Any, Callable[[Any], str]]] = {
-        "opened": (both["found"] == "right_only", lambda row: str(row.state_name_now)),
-        "closed": (both["found"] == "left_only", lambda row: str(row.state_name)),
+        "opened": (appeared & ~unread_then, lambda row: str(row.state_name_now)),
+        "closed": (vanished & ~unread_now, lambda row: str(row.state_name)),
+        "unread": (
+            unread_then | unread_now,
+            lambda row: (
+                f"{row.state_name}, and now not read"
+                if row.found == "left_only"
+                else f"{row.state_name_now}, and not read before"
+            ),
+        ),
         "other channel": (
             kept & ~same,
             lambda row: f"{row.state_name}, now {row.state_name_now}",
@@ -237,6 +250,56 @@ def compare(before: Snapshot, after: Snapshot) -> pd.DataFrame:
         rows += [(int(row.dom), int(row.port), change, told(row)) for row in changed]
     frame = pd.DataFrame(rows, columns=["dom", "port", "change", "what"])
     return frame.sort_values(keys, kind="stable", ignore_index=True)
+
+
+class Unread(NamedTuple):
+    """What a dump may have and does not tell, since lines of it could not be read."""
+
+    ports: set[tuple[int, int]]
+    """Domain and port of a line."""
+
+    doms: set[int]
+    """Domains with a line that does not even say its port."""
+
+    domains: bool
+    """Whether it may have domains that it does not tell."""
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> Unread:
+        """Find out what the lines left out were about."""
+        unread = cls(set(), set(), False)
+        doms, lines = (snapshot.domains[name].tolist() for name in ("dom", "line"))
+        for problem in snapshot.problems:
+            place = max(0, bisect.bisect(lines, problem.line) - 1)
+            if "olling" in problem.text:
+                continue
+            if "without" in problem.what or "information" in problem.text:
+                unread = unread._replace(domains=True)
+            elif problem.what.startswith("one of "):  # whose others are not told one by one
+                unread.doms.update(doms[place:])
+            elif match := WHOSE.match(problem.text):
+                unread.ports.add((doms[place], int(match["port"])))
+            else:
+                unread.doms.add(doms[place])
+        return unread
+
+    def hides(self, ports: pd.DataFrame) -> Any:
+        """Tell which ports the dump may have: of a frame with dom and port."""
+        pairs = zip(ports["dom"].tolist(), ports["port"].tolist(), strict=True)
+        return np.array(
+            [dom in self.doms or (dom, port) in self.ports for dom, port in pairs], bool
+        )
+
+
+WHOSE = re.compile(BEFORE + r"(?P<port>[0-9]{1,6})[ \t:]")
+"""A line that says which port it is of, whatever else is wrong with it."""
+
+
+def _domain_change(dom: int, is_new: bool, other: Unread) -> tuple[int, int, str, str]:
+    """Tell of a domain that one of two dumps has, and not the other one."""
+    if other.domains:
+        return dom, -1, "unread", f"dom{dom}, {'not read before' if is_new else 'now not read'}"
+    return dom, -1, f"domain {'new' if is_new else 'gone'}", f"dom{dom}"
 
 
 # Tables ------------------------------------------------------------------------------------------

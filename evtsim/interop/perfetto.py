@@ -90,6 +90,7 @@ def write(
     first, last = _window(window)
     chosen = _domains(domains, host)
     sim = Simulator(host, guest, "port", deliveries=EVERY_DELIVERY)
+    sim.check_start(trace)
     watch = Watch(sim, first, last, drain)
     with (
         shown_progress(progress, "exporting", "records") as show,

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from evtsim._files import naming
 from evtsim._jit import announced
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.interop import _kernels
 from evtsim.interop.observations import IDLE, KINDS, RUNNING, frame_of
 
@@ -108,17 +109,15 @@ def read(path: str | os.PathLike[str], hz: float = 2.4e9, *, idle: bool = False)
 def _clock(hz: float) -> int:
     number = isinstance(hz, (int, float, np.integer, np.floating)) and not isinstance(hz, bool)
     if not number or not math.isfinite(hz) or not SLOWEST <= hz <= FASTEST:
-        raise EvtsimError(f"hz is {shown(hz)} (expected {SLOWEST:,} to {FASTEST:,})")
+        raise ArgumentError("hz", hz, f"{SLOWEST:,} to {FASTEST:,}")
     return round(hz)
 
 
 def _words(path: str | os.PathLike[str]) -> Array:
     """Read the file's words, in this machine's byte order, read-only."""
     name = os.fspath(path)
-    try:
+    with naming(name):
         words = np.fromfile(name, np.uint32)
-    except OSError as error:
-        raise EvtsimError(f"{name}: {error.strerror or error}") from None
     if len(words) and words[0] == _kernels.WINDOW.byteswap():
         words = words.byteswap()
     if not len(words) or words[0] != _kernels.WINDOW:

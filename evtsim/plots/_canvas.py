@@ -30,6 +30,9 @@ TIME_UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 MOST_POINTS = 2_000
 """More points than this are drawn as a density."""
 
+DENSE = 4
+"""Of a density, cells with fewer points than this show the points: a lone one is no cell."""
+
 
 def frame_of(data: Data, ask: Callable[[Run], pd.DataFrame]) -> pd.DataFrame:
     """Return the frame given, or ask the run for it."""
@@ -91,18 +94,36 @@ def whole_numbers(*axes: Axis) -> None:
 
 
 def add_cloud(ax: Axes, x: Any, y: Any, what: str) -> None:
-    """Draw points over a logarithmic x, or their density if they are too many to tell apart."""
+    """Draw points over a logarithmic x, and their density where they are too many to tell apart."""
     whole_decades(ax, "x", x)
-    if len(x) <= MOST_POINTS:
-        size = 8 if len(x) < 200 else 5
-        ax.plot(x, y, ".", ms=size, mew=0, color=COLOURS[0], alpha=0.5, label=f"a {what}")
-        return
-    extent = (*np.log10(ax.get_xlim()), *ax.get_ylim())
+    x, y = np.asarray(x), np.asarray(y)
+    lone = _add_density(ax, x, y, what) if len(x) > MOST_POINTS else slice(None)
+    size = 8 if len(x[lone]) < 200 else 5
+    ax.plot(x[lone], y[lone], ".", ms=size, mew=0, color=COLOURS[0], alpha=0.5, label=f"a {what}")
+
+
+def _add_density(ax: Axes, x: Any, y: Any, what: str) -> Any:
+    """Draw the cells with many points, and return the numbers of the points in all others."""
+    lone: list[int] = []
+
+    def count(members: Any) -> float:
+        if len(members) >= DENSE:
+            return len(members)
+        lone.extend(members)
+        return np.nan  # no cell
+
     density = ax.hexbin(
-        x, y, xscale="log", gridsize=(48, 18), extent=extent, bins="log", mincnt=1, cmap=HEAT
+        *(x, y, np.arange(len(x))),
+        xscale="log",
+        gridsize=(48, 18),
+        extent=(*np.log10(ax.get_xlim()), *ax.get_ylim()),
+        reduce_C_function=count,
+        bins="log",
+        cmap=HEAT,
     )
     plain_numbers(ax.xaxis)
     _add_colour_bar(ax, density, f"{what}s")
+    return np.array(lone, np.int64)
 
 
 def add_heat(ax: Axes, values: Any, extent: tuple[float, float, float, float], what: str) -> None:
@@ -122,7 +143,9 @@ def add_heat(ax: Axes, values: Any, extent: tuple[float, float, float, float], w
 
 def _add_colour_bar(ax: Axes, drawn: Any, what: str) -> None:
     bar = ax.figure.colorbar(drawn, ax=ax, label=what)
-    if drawn.norm.vmax < 100:  # too little for powers of ten
-        bar.set_ticks([tick for tick in (1, 2, 5, 10, 20, 50) if tick <= drawn.norm.vmax])
+    low, high = drawn.norm.vmin, drawn.norm.vmax
+    if high < 100 * max(low, 1):  # too little for powers of ten
+        steps = (step * 10**power for power in range(7) for step in (1, 2, 5))
+        bar.set_ticks([tick for tick in steps if low <= tick <= high])
         bar.minorticks_off()
     plain_numbers(bar.ax.yaxis)

@@ -31,6 +31,9 @@ QUANTILES = {
     "p999_ns": "p99.9",
     "max_ns": "max",
 }
+DASHES = ("-", (0, (8, 2)), (0, (5, 2)), (0, (3, 2)), (0, (1, 2)))
+"""Of the quantiles' lines, from the back to the front."""
+
 LATENCY = "latency, set to delivered ({})"
 
 
@@ -113,9 +116,20 @@ def _draw_bars(ax: Axes, frame: Any, values: Any) -> None:
 
 
 def _draw_over_domains(ax: Axes, frame: Any, values: Any) -> None:
-    marker = "." if len(frame) < 50 else ""
-    for (column, name), colour in zip(QUANTILES.items(), COLOURS, strict=False):
-        ax.plot(frame["first_dom"], values[column], marker=marker, color=colour, lw=1, label=name)
+    """Draw lines that may coincide: each has gaps in which the one behind it shows."""
+    marker = "o" if len(frame) < 50 else ""
+    for i, (column, name) in enumerate(QUANTILES.items()):
+        ax.plot(
+            frame["first_dom"],
+            values[column],
+            linestyle=DASHES[i],
+            linewidth=1.6,
+            marker=marker,
+            markersize=7 - 1.2 * i,
+            markeredgewidth=0,
+            color=COLOURS[i],
+            label=name,
+        )
     whole_numbers(ax.xaxis)
 
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evtsim._files import written_whole
+from evtsim._files import check_target, written_whole
 from evtsim.dtypes import Columns
-from evtsim.errors import TraceError
+from evtsim.errors import FOLDER_FOR_FILE, NO_FILE, TraceError, reason
 from evtsim.host import Host
 from evtsim.outcomes import Outcomes
 from evtsim.trace import arrow, csv, parquet
@@ -35,17 +35,16 @@ def _format(path: str | os.PathLike[str]) -> Any:
 
 def read(path: str | os.PathLike[str]) -> Contents:
     """Open a trace file, and read of it what is needed to say what it holds."""
-    module = _format(path)
     name = os.fspath(path)
     if name == "-" and sys.stdin is None:
         raise TraceError("no standard input", path=path)
     try:
         if name != "-":
             if Path(name).is_dir():
-                raise TraceError("is a folder", path=path, expected="a trace file")
+                raise TraceError(FOLDER_FOR_FILE, path=path)
             if not Path(name).exists():
-                raise TraceError("no such file", path=path)
-        contents: Contents = module.read(name)
+                raise TraceError(NO_FILE, path=path)
+        contents: Contents = _format(path).read(name)
     except OSError as error:
         raise _unreadable(error, path) from None
     if isinstance(contents.chunks, Iterator):
@@ -62,8 +61,7 @@ def _read_on(chunks: Iterator[Chunk], path: str | os.PathLike[str]) -> Iterator[
 
 
 def _unreadable(error: OSError, path: str | os.PathLike[str]) -> TraceError:
-    # pyarrow's own OSErrors are about contents and carry no errno.
-    return TraceError(error.strerror or _first_line(error), path=path)
+    return TraceError(reason(error), path=path)
 
 
 @contextlib.contextmanager
@@ -97,6 +95,8 @@ def writer(
     callable
         Takes the Columns of a chunk and its Outcomes or None.
     """
+    if os.fspath(path) != "-":
+        check_target(path, overwrite=overwrite)
     module = _format(path)
     if os.fspath(path) == "-":
         with csv.writer("-", host, meta, recorded, first) as write:
@@ -107,7 +107,3 @@ def writer(
         module.writer(str(temporary), host, meta, recorded, first) as write,
     ):
         yield write
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -37,6 +37,13 @@ def encode(host: Host | None, meta: Mapping[str, Any], first: int) -> dict[bytes
     return {KEY: text, CRC_KEY: str(zlib.crc32(text)).encode()}
 
 
+def start_digest(meta: Mapping[str, Any]) -> str | None:
+    """Return the digest of the state that a trace goes on from, by its provenance; mostly None."""
+    first = (meta.get("of") or [{}])[0]  # of traces put together
+    start = meta.get("start") or first.get("start")
+    return None if start is None else str(start["digest"])
+
+
 def damaged(path: str, what: str) -> TraceError:
     """Make the error for a file of ours whose bytes have changed."""
     return TraceError(f"damaged: {what}", path=path)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evtsim import abi, draws
-from evtsim.errors import EvtsimError, shown
+from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.host import Host
 
 SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
@@ -72,10 +72,19 @@ class Parameter:
         if isinstance(value, str) and not self.choices:
             number = _read_number(value, TIMES if self.unit == "ns" else SUFFIXES)
         if not self._fits(number):
-            unit = f" {self.unit}" if self.unit else ""
-            text = number if isinstance(number, (int, float)) else shown(value)
-            raise EvtsimError(f"{self.name} is {text} (expected {self.range}{unit})")
+            if isinstance(number, (int, float)):
+                if isinstance(number, float) and abs(number) < 1e15 and number.is_integer():
+                    number = int(number)
+                raise ArgumentError(self.name, number, f"{self.range} {self.unit}".rstrip())
+            raise ArgumentError(self.name, value, self._written)
         return number if self.choices else self._kind(number)
+
+    @property
+    def _written(self) -> str:
+        """Say how values are written, to who gave none."""
+        if self.choices or self.unit != "ns":
+            return f"{self.range} {self.unit}".rstrip()
+        return "a time like 300ns, 2us, 1.5ms or 1s"
 
     @property
     def _kind(self) -> type:

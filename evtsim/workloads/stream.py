@@ -108,7 +108,11 @@ class Workload:
         if values["start_ns"] < last:
             raise EvtsimError(f"start_ns is {values['start_ns']} (expected at least {last})")
         told = {name: value for name, value in values.items() if value is not None}
-        meta = {**self._meta(told), "on": "channels of a state"}
+        meta = {
+            **self._meta(told),
+            "on": "channels of a state",
+            "start": {"digest": start.digest(), "ts": last},
+        }
         return Stream(Existing(self.name, start, values), meta, values)
 
     def _meta(self, told: dict[str, Any]) -> dict[str, Any]:

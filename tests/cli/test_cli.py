@@ -105,7 +105,8 @@ def test_demo(tmp_path):
     assert (folder / "report.html").read_text(encoding="utf-8") == page
     (folder / "mine.txt").write_text("mine")
     assert_refused(evtsim_command("demo", cwd=tmp_path), "evtsim-demo: has other files, mine.txt")
-    assert_refused(evtsim_command("demo", "-o", "late.html", cwd=tmp_path), "File exists")
+    done = evtsim_command("demo", "-o", "late.html", cwd=tmp_path)
+    assert_refused(done, "late.html: is a file (expected a folder)")
 
 
 def test_report_of_a_trace_and_of_a_saved_run(trace, tmp_path):
@@ -246,6 +247,7 @@ def test_the_first_compile_announces_itself_and_ends_soon(trace, tmp_path, impor
     assert first.returncode == 0, first
     assert seconds < limit * imports
     assert first.stderr.count("compiling kernels, once per version") == 1
+    assert first.stderr.count("compiling took") == 1
     again = replay()
     assert again.stderr == ""
     assert again.stdout == first.stdout
@@ -261,6 +263,22 @@ def test_a_closed_pipe_is_no_error(trace):
     command = f"{sys.executable} -m evtsim convert {trace} - | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert done.stdout == f"# evtsim {evtsim.__version__}\n"
+    assert done.stderr == ""
+
+
+FINDINGS = """Event channel information for domain 3:
+""" + "".join(f"   {n} [1/0/0]: s=6 n=0 x=0\n" for n in range(1, 400))
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+@pytest.mark.parametrize("options", ["--check", "--check --json"])
+def test_a_closed_pipe_takes_nothing_from_what_was_found(tmp_path, reader, options):
+    """Of output that fits a pipe's buffer and of such that does not."""
+    (tmp_path / "log").write_text(FINDINGS)
+    command = f"{sys.executable} -m evtsim inspect {tmp_path / 'log'} {options}"
+    line = f"{command} | {reader}; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("1\n")
     assert done.stderr == ""
 
 
@@ -292,7 +310,7 @@ def test_the_time_span_begins_with_the_first_record(tmp_path):
 def test_a_replay_that_cannot_write_all_writes_nothing(trace, tmp_path):
     out, state = tmp_path / "out.arrow", tmp_path / "nowhere" / "state"
     done = evtsim_command("replay", trace, "--outcomes", str(out), "--state", str(state))
-    assert_refused(done, "No such file or directory")
+    assert_refused(done, "nowhere/state: its folder does not exist")
     done = evtsim_command("replay", trace, "--outcomes", str(out), "--state", str(out))
     assert_refused(done, "cannot hold both --outcomes and --state")
     assert list(tmp_path.iterdir()) == []
@@ -351,8 +369,9 @@ def test_wrong_host_files(trace, tmp_path, name):
     ("arguments", "words"),
     [
         (["replay", "missing.arrow"], "missing.arrow: no such file"),
-        (["replay", "."], "unknown suffix"),
-        (["replay", "notes.txt"], "unknown suffix"),
+        (["replay", "."], ".: is a folder (expected a file)"),
+        (["replay", "notes.txt"], "notes.txt: no such file"),
+        (["replay", sys.executable], "unknown suffix (expected .arrow, .parquet"),
         (["replay"], "Missing argument"),
         (["replay", SAMPLE, "--colour"], "--colour"),
         (["sing"], "sing"),
@@ -362,18 +381,17 @@ def test_wrong_host_files(trace, tmp_path, name):
         (["generate", "channels", "x.arrow", "-p", "domains=1"], "domains is 1"),
         (["generate", "channels", "x.arrow", "-p", "seed=1"], "expected NAME=VALUE"),
         (["generate", "channels", "x.arrow", "-p", "rate=fast"], "rate is 'fast'"),
-        (["generate", "channels", "nowhere/x.arrow"], "No such file or directory"),
+        (["generate", "channels", "nowhere/x.arrow"], "nowhere/x.arrow: its folder does not exist"),
         (["convert", SAMPLE, "x.txt"], "unknown suffix"),
-        (["verify", SAMPLE, "--host", "missing.json"], "missing.json: No such file"),
+        (["verify", SAMPLE, "--host", "missing.json"], "missing.json: no such file"),
         (["report", "missing.arrow", "-o", "r.html"], "missing.arrow: no such file"),
         (["report", ".", "-o", "r.html"], "holds no run"),
         (["report", SAMPLE, "-o", "r.pdf"], "r.pdf: unknown suffix (expected .html, .htm)"),
-        (["report", SAMPLE, "-o", "nowhere/r.html"], "nowhere/r.html: No such file"),
+        (["report", SAMPLE, "-o", "nowhere/r.html"], "nowhere/r.html: its folder does not exist"),
         (["report", SAMPLE, "-o", "r.html", "--wake", "2us"], "add --guest linux"),
         (["report", SAMPLE, "-o", "r.html", "--drain"], "add --guest linux"),
         (["report"], "Missing argument"),
-        (["host", "uniform", "0"], "expected 1 to 32,752"),
-        (["host", "uniform", "3", "--word-bits", "48"], "word_bits is 48"),
+        (["host", "uniform", "0"], "'DOMAINS': 0 (expected 1 to 32,752)"),
     ],
 )
 def test_wrong_usage(tmp_path, arguments, words):

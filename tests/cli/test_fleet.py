@@ -96,7 +96,7 @@ def test_a_sweep_is_a_frame_and_a_plot(folder, scheduler, tmp_path):
         (["fleet", "--workload", "io", "--seeds", "9-1"], ["--seeds is '9-1'"]),
         (["fleet", "--workload", "no"], ["no workload 'no'"]),
         (["fleet", "t.arrow", "--workers", "0"], ["--workers"]),
-        (["fleet", "t.arrow", "--csv", "none/t.csv"], ["none/t.csv: No such file"]),
+        (["fleet", "t.arrow", "--csv", "none/t.csv"], ["none/t.csv: its folder does not exist"]),
         (["fleet", "t.arrow", "--workers", "1", "--scheduler", "tcp://x:1"], ["--scheduler"]),
         (["fleet", "t.arrow", "--scheduler", "nowhere"], ["no Dask scheduler answers"]),
         (["sweep", "t.arrow"], ["nothing to vary"]),

@@ -35,7 +35,7 @@ def xentrace(tmp_path_factory):
 def test_xentrace_sums_up(xentrace, tmp_path):
     done = evtsim_command("xentrace", xentrace, "--fit")
     assert done.returncode == 0, done
-    assert re.fullmatch(r"(evtsim: compiling kernels, .*\n)?", done.stderr)  # where it is the first
+    assert re.fullmatch(r"(evtsim: compiling .*\n){0,2}", done.stderr)  # where it is the first
     assert "7 in 1 gaps" in done.stdout
     assert re.search(r"^3 +1 +100 +100 +100 +100 ", done.stdout, re.MULTILINE)
     assert re.search(r"^3 +1 +100 +5 us", done.stdout, re.MULTILINE)
@@ -86,7 +86,7 @@ def test_ftrace_sums_up(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("xentrace", "none.bin"), "none.bin: No such file"),
+        (("xentrace", "none.bin"), "none.bin: no such file"),
         (("xentrace", "README"), "README: not a xentrace file"),
         (
             ("xentrace", "README", "--hz", "fast"),
@@ -95,7 +95,7 @@ def test_ftrace_sums_up(tmp_path):
         (("xentrace", "README", "--hz", "1.2.3"), "--hz is '1.2.3'"),
         (("xentrace", "README", "--hz", "0"), "hz is 0.0"),
         (("ftrace", "README"), "README: not an ftrace log"),
-        (("ftrace", "."), "Is a directory"),
+        (("ftrace", "."), ".: is a folder (expected a file)"),
     ],
 )
 def test_what_is_of_another_kind_is_refused(tmp_path, arguments, words):
@@ -131,7 +131,7 @@ def test_export(trace, tmp_path):
     [
         ((), "Missing option '--perfetto'"),
         (("--perfetto", "t.txt"), "t.txt: unknown suffix (expected .json or .json.gz)"),
-        (("--perfetto", "no/t.json"), "no/t.json: No such file"),
+        (("--perfetto", "no/t.json"), "no/t.json: its folder does not exist"),
         (("--perfetto", "t.json", "--window", "5"), "--window is '5' (expected FROM:TO"),
         (("--perfetto", "t.json", "--window", "5s:3s"), "expected FROM before TO"),
         (("--perfetto", "t.json", "--window", "5x:"), "--window is '5x'"),

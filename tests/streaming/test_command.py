@@ -1,6 +1,7 @@
 """Long replays, and sizes, on the command line."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -57,7 +58,10 @@ def test_a_replay_in_parts_is_resumed_by_the_same_command(trace, tmp_path):
         (["--most", "5", "--deliveries", "d/"], "--most is of --deliveries FILE"),
         (["--checkpoint", "c", "--outcomes", "o.csv"], "--checkpoint needs outcomes in part files"),
         (["--outcomes", "d/", "--deliveries", "d/"], "cannot hold both outcomes and deliveries"),
-        (["--every", "none", "--checkpoint", "c"], "'none' is no number of records"),
+        (
+            ["--every", "none", "--checkpoint", "c"],
+            "--every is 'none' (expected a number of",
+        ),
     ],
 )
 def test_options_that_make_no_sense_are_refused(trace, tmp_path, options, words):
@@ -110,7 +114,7 @@ def test_upcall_records_that_do_nothing_are_said_at_every_level(trace):
 def test_a_dry_run_tells_what_a_replay_needs(trace, tmp_path):
     done = evtsim_command("replay", trace, "--dry-run", "--guest", "linux", "--save", "run")
     assert done.returncode == 0, done
-    assert "measured just now on the first 15,000" in done.stdout
+    assert re.search(r"about .* \(\d+ ns a record, (measured just now|as the last)", done.stdout)
     facts = json.loads(evtsim_command("replay", trace, "--dry-run", "--json").stdout)
     assert facts["records"] == 15_000
     assert facts["records_counted"] is True
@@ -148,6 +152,29 @@ def test_rates_are_remembered_by_kind(monkeypatch, tmp_path):
     assert sizing.recall(host, evtsim.Guest()) is None
     (tmp_path / "rates.json").write_text("[]")
     assert sizing.recall(host) is None
+
+
+def test_both_estimates_of_a_trace_are_the_same(in_process, trace, tmp_path, monkeypatch):
+    monkeypatch.setattr(sizing, "_file", lambda: tmp_path / "rates.json")
+
+    def told(*command):
+        return json.loads(in_process(*command, "--json").stdout)
+
+    assert told("info", trace)["replay"]["seconds"] is None
+    first = told("replay", trace, "--dry-run")
+    assert first["measured_records"] == 15_000
+    assert told("info", trace)["replay"]["seconds"] is None  # 15,000 are too few to remember
+    longer = str(tmp_path / "long.arrow")
+    workloads.generate("channels", records=300_000, domains=6).save(longer)
+    measured = told("replay", longer, "--dry-run")
+    assert measured["measured_records"] >= sizing.SAMPLE
+    for path, wanted in ((longer, measured["seconds"]), (trace, measured["ns_per_record"] * 15e-6)):
+        assert told("info", path)["replay"]["seconds"] == pytest.approx(wanted)
+    short = told("replay", trace, "--dry-run")
+    assert short["seconds"] == told("info", trace)["replay"]["seconds"]
+    words = "ns a record, as the last such replay here took"
+    for command in (("info", trace), ("replay", trace, "--dry-run")):
+        assert words in in_process(*command).stdout
 
 
 def test_loading_a_simulator_makes_its_tables_once(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 import evtsim
 from evtsim.abi import PROFILES, Effect, Op, errno_name
 from evtsim.history import deeds, xen
-from evtsim.history.explanation import errno_order
+from evtsim.history.explanation import errno_order, errnos_in_front, errnos_of_result
 from evtsim.history.rules import IN_FRONT, IN_FRONT_OF_CREATE, RESULT, checks_of
 from tests.conformance.test_recordings import RECORDINGS
 from tests.unit.test_operations_table import CASES, ERRNOS, in_front
@@ -25,6 +25,36 @@ MODERN_ONLY = (Op.INIT_CONTROL, Op.EXPAND_ARRAY, Op.SET_PRIORITY, Op.RESET_CONT)
 def test_errnos_stand_in_the_order_of_the_page(profile):
     for op in Op:
         assert errno_order(profile, op) == ERRNOS[profile, op], op.name
+
+
+@pytest.mark.parametrize(
+    ("profile", "op", "front", "last"),
+    [
+        ("xen-4.0", Op.SEND, ["ESRCH", "ENOENT", "EFAULT"], []),
+        ("xen-4.0", Op.BIND_IPI, ["ESRCH", "ENOENT", "EFAULT"], ["EFAULT"]),
+        ("xen-4.0", Op.INIT_CONTROL, ["ESRCH", "ENOENT"], []),  # ENOSYS is all of its own
+        ("xen-4.23", Op.INIT_CONTROL, ["ESRCH", "ENOENT", "EFAULT"], ["EFAULT"]),
+        ("xen-4.23", Op.UPCALL, ["ESRCH", "ENOENT"], []),
+        ("xen-4.23", Op.CREATE_DOMAIN, ["ESRCH"], []),
+        ("xen-4.23", 63, ["ESRCH", "ENOENT"], []),
+    ],
+)
+def test_errnos_before_and_after_an_operations_own(profile, op, front, last):
+    assert (errnos_in_front(profile, op), errnos_of_result(profile, op)) == (front, last)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_errno_of_a_recording_is_left_out(profile):
+    seen = set()
+    for path in RECORDINGS:
+        if path.parent.name == profile:
+            with np.load(path) as recording:
+                ops, rcs = recording["trace"]["op"].tolist(), recording["outcomes"]["rc"].tolist()
+            seen.update((op, errno_name(rc)) for op, rc in zip(ops, rcs, strict=True) if rc)
+    stages = (errnos_in_front, errno_order, errnos_of_result)
+    for op, errno in seen:
+        assert any(errno in stage(profile, op) for stage in stages), (op, errno)
+    assert len(seen) > 50
 
 
 def test_what_is_cited_is_there():
@@ -205,7 +235,9 @@ def test_in_words(story, record, words):
 def test_of_an_explanation_everything_can_be_had(story):
     explanation = story.explain(9)
     assert explanation.rule == "the remote port is not UNBOUND"
+    assert explanation.front == ["ESRCH", "ENOENT", "EFAULT"]
     assert explanation.order == ["ESRCH", "ENOSPC", "EINVAL"]
+    assert explanation.last == ["EFAULT"]
     assert explanation.function == "evtchn_bind_interdomain, common/event_channel.c"
     assert explanation.arguments == {"remote_dom": 1, "remote_port": 1}
     assert str(explanation) == f"record 9: {explanation.text}"

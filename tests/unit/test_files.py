@@ -279,10 +279,12 @@ def test_a_cut_gzip_file_is_refused(tmp_path):
 
 
 def test_paths_that_are_no_trace_files(tmp_path):
+    (tmp_path / "notes.txt").write_text("notes")
     for path, words in (
         (tmp_path / "missing.arrow", "no such file"),
-        (tmp_path, "unknown suffix"),
-        (tmp_path / "trace.txt", "unknown suffix"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "trace.txt", "no such file"),
+        (tmp_path / "notes.txt", "unknown suffix"),
     ):
         with pytest.raises(TraceError, match=words):
             Trace.load(path)

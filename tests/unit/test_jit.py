@@ -1,5 +1,6 @@
 """The cache of compiled kernels notices what numba's own does not."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -61,18 +62,43 @@ def test_an_edited_constant_is_compiled_anew(tmp_path, monkeypatch):
     assert answer() == (1, True)
 
 
-def test_every_compilation_is_announced(capsys):
-    """Other types are other kernels, compiled and said once."""
+SAID = """
+from evtsim import _jit
 
-    @numba.njit
-    def twice(x):
-        return 2 * x
+@_jit.entry
+def twice(x):
+    return 2 * x
 
-    for x, announced in ((1, 1), (1.5, 1), (2, 0), (2.5, 0)):
+for x in (1, 1.5, 2):
+    with _jit.announced():
+        assert twice(x) == 2 * x
+print(_jit.Announcer.in_all)
+"""
+
+
+def test_compiling_is_said_once_a_process_with_what_all_of_it_took(tmp_path, monkeypatch):
+    """Other types are other kernels."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    script = tmp_path / "said.py"
+    script.write_text(SAID)
+    told = r"evtsim: compiling kernels, once per version…\nevtsim: compiling took ([\d.]+) s\n"
+    first, again = (
+        subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+        for _ in range(2)
+    )
+    assert re.fullmatch(told, first.stderr)[1] == f"{float(first.stdout):.1f}"
+    assert (again.stderr, again.stdout) == ("", "None\n")
+
+
+def test_at_a_prompt_every_compilation_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    for _ in range(2):
         with _jit.announced() as announcer:
-            assert twice(x) == 2 * x
-        assert capsys.readouterr().err.count("compiling kernels") == announced
-        assert (announcer.seconds > 0) == bool(announced)
+            numba.njit(lambda x: x + 1)(1)
+        assert announcer.seconds > 0
+    assert re.fullmatch(
+        r"(evtsim: compiling kernels, once per version… [\d.]+ s\n){2}", capsys.readouterr().err
+    )
 
 
 def test_numba_keeps_its_own_cache_folder():

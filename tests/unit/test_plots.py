@@ -119,8 +119,30 @@ def test_many_points_are_a_density_and_few_are_points(runs):
     few, many = (plots.coalescing(runs[w]) for w in ("hostile", "1,000 domains"))
     assert len(runs["1,000 domains"].ports.query("raised > 0")) > _canvas.MOST_POINTS
     assert (len(few.lines), len(few.collections)) == (2, 0)
-    assert (len(many.lines), len(many.collections)) == (1, 1)
-    assert many.collections[0].get_array().sum() == len(analysis.coalescing(runs["1,000 domains"]))
+    assert (len(many.lines), len(many.collections)) == (2, 1)
+    cells = many.collections[0].get_array()
+    assert cells.min() >= _canvas.DENSE
+    lone = [line for line in many.lines if line.get_label() == "a port"]
+    drawn = cells.sum() + len(lone[0].get_xdata())
+    assert drawn == len(analysis.coalescing(runs["1,000 domains"]))
+    assert len(lone[0].get_xdata()) > 0
+
+
+def test_percentiles_that_coincide_are_all_seen(runs):
+    """Where one line lies on another, it has gaps and smaller points."""
+    frame = analysis.latency_percentiles(runs["hostile"], "group")
+    frame[[name for name in frame if name.endswith("_ns")]] = 5_000
+    ax = plots.latency_percentiles(frame)
+    figure = ax.figure
+    drawn = {mpl.colors.to_hex(line.get_color()).upper() for line in ax.lines}
+    figure.canvas.draw()
+    pixels = np.asarray(figure.canvas.buffer_rgba())[..., :3]
+    box = ax.get_window_extent()
+    rows = slice(len(pixels) - int(box.y1), len(pixels) - int(box.y0))
+    inside = pixels[rows, int(box.x0) : int(box.x1)].reshape(-1, 3)
+    seen = {mpl.colors.to_hex(colour / 255).upper() for colour in np.unique(inside, axis=0)}
+    assert drawn <= seen
+    assert len(drawn) == 5
 
 
 def test_the_latency_curve_goes_through_the_percentiles(runs):

@@ -39,6 +39,7 @@ def test_load_on_a_state_never_fails_and_reaches_the_guests(sim, name):
     assert trace.host == sim.host
     assert trace.ts[0] >= 1_000_000
     assert trace.meta["on"] == "channels of a state"
+    assert trace.meta["start"] == {"digest": sim.state.digest(), "ts": 1_000_000}
     again = evtsim.Simulator(sim.host)
     again.state = sim.state.copy()
     out = again.apply(trace)
@@ -103,3 +104,22 @@ def test_a_state_without_channels_is_an_error():
             workloads.generate(name, start=evtsim.Simulator(evtsim.Host.uniform(2)).state)
     with pytest.raises(evtsim.EvtsimError, match="start is 3"):
         workloads.generate("io", start=3)
+
+
+def test_a_trace_for_a_state_is_refused_where_its_channels_are_not(sim, tmp_path):
+    trace = workloads.generate("io", start=sim.state, records=500)
+    trace.save(tmp_path / "t.arrow")
+    loaded = evtsim.Trace.load(tmp_path / "t.arrow")
+    joined = evtsim.Trace.concat([loaded, workloads.generate("io", host=sim.host, records=0)])
+    for refused in (
+        lambda: evtsim.replay(loaded),
+        lambda: evtsim.replay(joined),
+        lambda: evtsim.replay_file(tmp_path / "t.arrow", checkpoint=tmp_path / "c"),
+        lambda: evtsim.History(loaded).at(5),
+        lambda: list(evtsim.Simulator(sim.host).watch(loaded, 0, 1)),
+    ):
+        with pytest.raises(evtsim.HostError, match="was made for the channels of a state"):
+            refused()
+    assert not (tmp_path / "c").exists()
+    going_on = evtsim.Simulator._of(sim.state.copy())
+    assert not going_on.apply(loaded).rc.any()

@@ -233,7 +233,7 @@ def test_files_are_read_packed_and_plain(tmp_path: Path):
     [
         ("nothing here\n", "no dump of event channels"),
         (b"", "no dump of event channels"),
-        ("no/such/file", "No such file"),
+        ("no/such/file", "no such file"),
         ("'e' pressed\n", "no dump"),
     ],
 )

@@ -186,3 +186,56 @@ def test_every_kind_has_words():
         assert status in inspection.STATUSES
         assert several[0].islower()
         assert meaning.endswith(".")
+
+
+def dump(*lines):
+    head = "(XEN) Event channel information for domain 1:"
+    return dumps.read("\n".join([head, *(f"(XEN)   {line}" for line in lines), ""]))[0]
+
+
+IPIS = [f"{port} [0/0/0]: s=6 n=0 x=0" for port in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("torn", "unread"),
+    [
+        ("2 [0/0/0]: s=6 n=", [2]),
+        ("2 [0/0/0]: s=9 n=0 x=0", [2]),
+        ("2 in flux", [2]),
+        ("2", [2, 3]),  # or the beginning of 20, or the end of 12: any port of the domain
+    ],
+)
+def test_a_port_whose_line_could_not_be_read_is_neither_opened_nor_closed(torn, unread):
+    whole, other = dump(*IPIS), dump(IPIS[0], torn)
+    changes = inspection.compare(whole, other)
+    said = {2: "closed", 3: "closed"} | dict.fromkeys(unread, "unread")
+    assert dict(zip(changes["port"], changes["change"], strict=True)) == said
+    assert changes["what"][0] == "IPI, and now not read"
+    changes = inspection.compare(other, whole)
+    said = {2: "opened", 3: "opened"} | dict.fromkeys(unread, "unread")
+    assert dict(zip(changes["port"], changes["change"], strict=True)) == said
+    assert changes["what"][0] == "IPI, and not read before"
+
+
+def test_a_domain_whose_header_could_not_be_read_is_neither_new_nor_gone():
+    def both(header):
+        heads = ("Event channel information for domain 1:", header)
+        return dumps.read("\n".join(f"(XEN) {h}\n(XEN)   {IPIS[0]}" for h in heads) + "\n")[0]
+
+    whole, torn = (
+        both("Event channel information for domain 2:"),
+        both("Event channel information for domain 2"),
+    )
+    for changes, words in (
+        (inspection.compare(whole, torn), "dom2, now not read"),
+        (inspection.compare(torn, whole), "dom2, not read before"),
+    ):
+        assert changes.to_dict("records") == [
+            {"dom": 2, "port": -1, "change": "unread", "what": words}
+        ]
+
+
+def test_a_poll_that_could_not_be_read_hides_no_port():
+    first, second = dump(*IPIS), dump("Polling vCPUs: {0,9999}", *IPIS[:2])
+    assert second.problems
+    assert inspection.compare(first, second)["change"].tolist() == ["closed"]
