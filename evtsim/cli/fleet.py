@@ -55,7 +55,8 @@ def fleet(
         str, typer.Option(metavar="SEEDS", help="Of --workload, a host each: 0-99 or 3,7,20-29.")
     ] = "0",
     records: Annotated[
-        str | None, typer.Option("--records", "-n", help="Of --workload, a host: 1e6, 10M.")
+        str | None,
+        typer.Option("--records", "-n", metavar="N", help="Of --workload, a host: 1e6, 10M."),
     ] = None,
     parameter: Annotated[
         list[str] | None,

@@ -88,7 +88,10 @@ def run_of(source: str, host: str | None, guest: Guest | None, drain: bool) -> R
 
 def demo(
     records: Annotated[
-        str, typer.Option("--records", "-n", help="Of the generated trace: 20000, 1e6, 10M.")
+        str,
+        typer.Option(
+            "--records", "-n", metavar="N", help="Of the generated trace: 20000, 1e6, 10M."
+        ),
     ] = "1M",
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FOLDER", help="For the report and the rest.")

@@ -89,7 +89,10 @@ def generate(
     records: Annotated[
         str | None,
         typer.Option(
-            "--records", "-n", help="The most: 500000, 1e6, 10M. 100000 if nothing is said."
+            "--records",
+            "-n",
+            metavar="N",
+            help="The most: 500000, 1e6, 10M. 100000 if nothing is said.",
         ),
     ] = None,
     duration_ns: Annotated[

@@ -226,7 +226,7 @@ def test_a_folder_is_not_mixed_with_anything_else(cluster_client, traces, tmp_pa
     (tmp_path / "mine" / "letter").touch()
     with pytest.raises(EvtsimError, match="has other files, letter"):
         replay(save=tmp_path / "mine")
-    with pytest.raises(EvtsimError, match="File exists"):
+    with pytest.raises(EvtsimError, match="is a file"):
         replay(save=traces[0])
     with pytest.raises(EvtsimError, match="holds no fleet"):
         fleet.load(tmp_path / "mine")

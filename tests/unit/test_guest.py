@@ -260,13 +260,16 @@ def test_replay_with_a_guest(path, tmp_path):
         ("--guest linux --wake gamma:2us", "exp:2us or lognormal:2us:0.5"),
         ("--guest linux --wake lognormal:2us:9", "sigma is 9.0"),
         ("--guest linux --handler 1e3s", "--handler is '1e3s'"),
-        ("--guest linux --wake 900s", "ns is 900000000000"),
+        ("--guest linux --wake 900s", "--wake is 900000000000 (expected 0 to"),
         ("--guest linux --wake " + 40 * "9" + "s", "expected a time like"),
         ("--guest linux --eoi never", "--eoi is 'never'"),
         ("--guest linux --eoi edge:5us", "--eoi is 'edge:5us'"),
         ("--drain", "--drain lets guests go on"),
         ("--deliveries log.txt", "log.txt: unknown suffix"),
-        ("--stats domain --deliveries log.csv", "needs stats='port'"),
+        (
+            "--stats domain --deliveries log.csv",
+            "--deliveries needs counts of ports (expected --stats port)",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_one_line(path, options, message):
