@@ -78,7 +78,7 @@ class Simulator:
         ports too. See docs/statistics.md.
     threads : int
         The most cores to use. The answers do not depend on it. Worth it for hosts of thousands of
-        domains; with a log of deliveries, one is used.
+        domains, with statistics for hundreds; with a log of deliveries, one is used.
     deliveries : int, optional
         Keep a log of deliveries, and no more than so many: the earliest. Needs stats="port".
 
