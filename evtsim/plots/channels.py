@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from evtsim.plots._canvas import Data
 
 
+MIN_PERCENT = 2
+"""What an axis of shares that are nearly nothing goes up to."""
+
+
 def coalescing(data: Data, ax: Axes | None = None) -> Axes:
     """Draw which share of a port's notifications coalesces, against how many there are.
 
@@ -44,8 +48,12 @@ def coalescing(data: Data, ax: Axes | None = None) -> Axes:
     ax.set(xlabel="rate (notifications per second)", ylabel="coalesced (%)", ylim=(-3, 103))
     if not has_data(ax, frame, "no notifications"):
         return ax
+    percent = 100 * frame["coalesced_share"]
+    # As far as the ports reach, so that a few percent are told apart; but not into nothing.
+    top = min(max(MIN_PERCENT, 1.1 * percent.max()), 100)
+    ax.set_ylim(-0.03 * top, 1.03 * top)
     add_grid(ax)
-    add_cloud(ax, frame["rate"], 100 * frame["coalesced_share"], what)
+    add_cloud(ax, frame["rate"], percent, what)
     octaves = frame.groupby(np.floor(np.log2(frame["rate"])))
     share = 100 * octaves["coalesced"].sum() / octaves["raised"].sum()
     rate = octaves["rate"].mean()
