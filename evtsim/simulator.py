@@ -14,11 +14,7 @@ from evtsim import abi
 from evtsim._jit import announced
 from evtsim.crew import MAX_THREADS, Crew
 from evtsim.dtypes import (
-    BUCKET_PORTS,
-    CHANGE,
     NEVER,
-    WATCH,
-    Array,
     Columns,
     OutcomeColumns,
     Tables,
@@ -29,7 +25,6 @@ from evtsim.host import Host
 from evtsim.interrupts import interrupts_wait
 from evtsim.kernels.replay import advance, replay
 from evtsim.kernels.resume import resume
-from evtsim.kernels.watch import UNSEEN, replay_watching
 from evtsim.outcomes import Answer, Outcomes
 from evtsim.state import State
 from evtsim.trace import Trace, TraceBuilder
@@ -47,16 +42,10 @@ Progress = Callable[[int, int], None]
 Step = Callable[[Tables, Columns, OutcomeColumns, int, int], int]
 """Applies records from one to another of a stretch; the number of the first one not applied."""
 
-WatchedStretch = tuple[int, Columns, Outcomes, Array]
-"""What :meth:`Simulator.watch` gives: see there."""
-
 LEVELS = (None, "domain", "port")
 
 CACHED_BYTES = 1 << 20
 """Tables larger than this are prefetched from: what one core's cache is sure to hold."""
-
-FIRST_CHANGES = 1024
-"""Room for the changes of a watched port in one stretch, to begin with."""
 
 SHARED_RECORDS = 1 << 20
 """Records that are checked and applied together where threads share them: some whole chunks."""
@@ -185,6 +174,12 @@ class Simulator:
         """Records that are applied at a time: more where threads share them."""
         return CHUNK_RECORDS if self._crew is None else SHARED_RECORDS
 
+    def prepare(self) -> None:
+        """Have numba compile the kernels, or load them: now rather than with the first record."""
+        columns, store = TraceBuilder(self.host).trace().columns, Outcomes.zeros(0)
+        with self._work() as state:
+            replay(state.tables, columns, _columns_of(store), 0, 0, self._routes, False)
+
     def apply(
         self, trace: Trace, outcomes: bool = True, *, progress: Progress | None = None
     ) -> Outcomes | None:
@@ -212,9 +207,7 @@ class Simulator:
             The trace was made for the channels of a state, and here are none.
         """
         self._require_whole()
-        if not isinstance(trace, Trace):
-            raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
-        self.check_start(trace)
+        self._check_trace(trace)
         total = len(trace)
         store = Outcomes.zeros(total) if outcomes else None
         size = self.stretch
@@ -229,67 +222,43 @@ class Simulator:
                 progress(start + len(columns.ts), total)
         return store
 
-    def watch(self, trace: Trace, dom: int, port: int) -> Iterator[WatchedStretch]:
-        """Apply every record of a trace with an eye on one port.
+    def stretches(self, trace: Trace, step: Step) -> Iterator[tuple[int, Columns, Outcomes]]:
+        """Apply every record of a trace with another loop over records.
 
         Parameters
         ----------
         trace : Trace
             As for :meth:`apply`.
-        dom, port : int
-            A configured domain, and a port that any domain of the host could have.
+        step : callable
+            Applies records, and sees guests catch up that their records make do so.
 
         Returns
         -------
         iterator of tuple
             For each stretch, once its records are applied: start, the number of its first record
-            in the trace; its Columns; its Outcomes; and its changes, a structured ndarray of
-            dtypes.CHANGE with a row for each change of the port's state, pending or mask.
-            The changes are valid until the next stretch. Guests that are not seen to do so catch
-            up after the last one.
+            in the trace; its Columns; its Outcomes. Other guests catch up after the last one.
 
         Raises
         ------
-        EvtsimError
-            There is no such domain or port, or the simulator counts statistics.
-        TraceError, HostError
+        TraceError
             As :meth:`apply`.
         """
+        self._require_whole()
+        self._check_trace(trace)
+        return self._stretches(trace, step)
+
+    def _stretches(self, trace: Trace, step: Step) -> Iterator[tuple[int, Columns, Outcomes]]:
+        for start, columns, _ in trace.stretches():
+            outcomes = Outcomes.zeros(len(columns.ts))
+            self._apply_stretch(columns, outcomes, trace, start, step)
+            yield start, columns, outcomes
+        if len(trace) and self.guest is not None:
+            self._let_guests_run(self.last_ts)
+
+    def _check_trace(self, trace: Trace) -> None:
         if not isinstance(trace, Trace):
             raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
         self.check_start(trace)
-        if self.state.level:
-            raise EvtsimError("a port is watched without statistics (stats=None)")
-        most_ports = len(self.state.tables.buckets) * BUCKET_PORTS
-        for what, number, count in (("domain", dom, len(self.host)), ("port", port, most_ports)):
-            if not isinstance(number, (int, np.integer)) or not 0 <= number < count:
-                raise EvtsimError(f"no {what} {shown(number)} (expected 0 to {count - 1})")
-        watched = np.zeros(1, WATCH)
-        watched["dom"], watched["port"], watched["state"] = dom, port, UNSEEN
-        return self._watch(trace, watched)
-
-    def _watch(self, trace: Trace, watched: Array) -> Iterator[WatchedStretch]:
-        """Apply stretch by stretch; see :meth:`watch`."""
-        changes = np.zeros(FIRST_CHANGES, CHANGE)
-
-        def step(
-            tables: Tables, columns: Columns, store: OutcomeColumns, start: int, stop: int
-        ) -> int:
-            nonlocal changes
-            if watched["used"][0] == len(changes):
-                changes = np.concatenate([changes, np.zeros_like(changes)])
-            done: int = replay_watching(
-                tables, columns, store, start, stop, self._routes, watched, changes
-            )
-            return done
-
-        for start, columns, _ in trace.stretches():
-            outcomes = Outcomes.zeros(len(columns.ts))
-            watched["used"] = 0
-            self._apply_stretch(columns, outcomes, trace, start, step)
-            yield start, columns, outcomes, changes[: int(watched["used"][0])]
-        if len(trace) and self.guest is not None:
-            self._let_guests_run(self.last_ts)
 
     def check_start(self, trace: Trace | TraceReader) -> None:
         """Raise a HostError if a trace that goes on from a state would meet a host anew.
@@ -382,7 +351,7 @@ class Simulator:
                 value=first_ts,
                 expected=f"at least {self.last_ts}",
             )
-        store = OutcomeColumns(*(column for _, column in outcomes.fields()))
+        store = _columns_of(outcomes)
         with self._work() as state:
             row = state.tables.host
             if self.records == 0 and not row["started"][0]:
@@ -517,6 +486,10 @@ class Simulator:
 
     def __repr__(self) -> str:
         return f"<Simulator of {self.host!r} after {self.records:,} records>"
+
+
+def _columns_of(outcomes: Outcomes) -> OutcomeColumns:
+    return OutcomeColumns(*(column for _, column in outcomes.fields()))
 
 
 def _advance(state: State, ts: int) -> None:

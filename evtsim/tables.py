@@ -91,8 +91,10 @@ def doubled(table: Array) -> Array:
 
 def with_more_pages(words: Array) -> Array:
     """Return a table of event words with room for twice as many pages."""
+    longer = aligned_zeros(2 * len(words), words.dtype)
     parts = words.reshape(WORD_PARTS, -1)
-    return np.concatenate([parts, np.zeros_like(parts)], axis=1).reshape(-1)
+    longer.reshape(WORD_PARTS, -1)[:, : parts.shape[1]] = parts
+    return longer
 
 
 def word_places(tables: Tables, dom: Array | int, port: Array | int) -> Array:

@@ -113,15 +113,17 @@ def verify(
     Raises
     ------
     EvtsimError
-        The trace has no recorded outcomes, or is a slice that does not start at record 0.
+        The trace has no recorded outcomes, or is a slice that does not start at record 0,
+        without a state.
     """
     if not isinstance(trace, (Trace, TraceReader)):
         raise EvtsimError(f"trace is {shown(trace)} (expected an evtsim.Trace)")
     reader = TraceReader.of(trace) if isinstance(trace, Trace) else trace
-    if reader.first or reader.taken:
-        begin = reader.first + reader.taken
+    begin = reader.first + reader.taken
+    if reader.taken or (begin and start is None):
         raise EvtsimError(
-            f"a slice from record {begin} on cannot be verified (expected one from 0 on)"
+            f"a slice from record {begin} on cannot be verified (expected one from 0 on, or the "
+            "state that it found)"
         )
     piece = reader.take(CHUNK_RECORDS)
     recorded = piece.recorded if len(piece) or isinstance(trace, TraceReader) else trace.recorded
@@ -131,7 +133,7 @@ def verify(
         sim = Simulator(reader.require_host(), threads=threads)
     else:
         sim = Simulator._of(start.copy(), threads)
-    comparison = Comparison([name for name, _ in recorded.fields()])
+    comparison = Comparison([name for name, _ in recorded.fields()], begin)
     with shown_progress(progress, "verifying", "records") as show:
         while len(piece):
             columns, recorded = piece.columns, piece.recorded
@@ -152,6 +154,8 @@ class Comparison:
     ----------
     fields : sequence of str
         The recorded ones.
+    begin : int
+        Number of the first record.
 
     Attributes
     ----------
@@ -159,7 +163,8 @@ class Comparison:
         Records compared so far.
     """
 
-    def __init__(self, fields: Sequence[str]) -> None:
+    def __init__(self, fields: Sequence[str], begin: int = 0) -> None:
+        self.begin = begin
         self.total = 0
         self._first: int | None = None
         self._by_field = dict.fromkeys(fields, 0)
@@ -203,7 +208,7 @@ class Comparison:
 
         def rows(begin: int, end: int) -> list[dict[str, Any]]:
             span = range(begin, min(end, len(differs)))
-            return [_row(self.total, i, columns, recorded, simulated) for i in span]
+            return [_row(self.begin + self.total, i, columns, recorded, simulated) for i in span]
 
         index = 0
         if self._first is None:
@@ -212,7 +217,7 @@ class Comparison:
             self._context = [*self._context, *before][-NEIGHBOURS:]
             if index == len(differs):
                 return
-            self._first = self.total + index
+            self._first = self.begin + self.total + index
         after = rows(index, index + self._missing)
         self._context += after
         self._missing -= len(after)

@@ -12,6 +12,7 @@ import os
 
 import evtsim
 from evtsim.crew import Crew
+from evtsim.watching import watch
 
 PROFILES = ("xen-4.23", "xen-4.0")
 SHARED = {("xen-4.23", True, "port"), ("xen-4.23", False, "port"), ("xen-4.0", False, None)}
@@ -37,7 +38,7 @@ def warm(profile: str, guest: evtsim.Guest | None, stats: str | None) -> None:
     if guest is not None:
         sim.drain()
     if stats is None:
-        list(evtsim.Simulator(host, guest).watch(trace, 0, 1))
+        list(watch(evtsim.Simulator(host, guest), trace, 0, 1))
     if (profile, guest is not None, stats) in SHARED:
         sim = evtsim.Simulator(host, guest, stats)
         sim._crew = Crew(2, len(host), block=4, least=2)

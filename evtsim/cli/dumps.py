@@ -102,7 +102,7 @@ def _check_state(path: str, force: bool) -> None:
     from evtsim._files import check_target
     from evtsim.errors import EvtsimError
 
-    if path.endswith((".csv", ".parquet", ".arrow", ".json")):
+    if path.lower().endswith((".csv", ".parquet", ".arrow", ".json")):
         raise EvtsimError(
             f"{path}: a state is a checkpoint, and no table (expected another suffix)"
         )

@@ -65,7 +65,7 @@ def check_tables(csv: str | None, parquet: str | None, force: bool) -> None:
     from evtsim.errors import EvtsimError
 
     if parquet == "-":
-        raise EvtsimError("--parquet -: a terminal takes no Parquet (expected a file)")
+        raise EvtsimError("--parquet -: stdout takes no Parquet (expected a file)")
     for path in (csv, parquet):
         if path not in (None, "-"):
             assert path is not None
@@ -88,7 +88,7 @@ def write_frame(path: str, frame: pd.DataFrame, force: bool, suffix: str | None 
     """Write a frame by its path's suffix, or as if it had another."""
     from evtsim._files import written_whole
 
-    method = WRITERS[suffix or Path(path).suffix]
+    method = WRITERS[suffix or Path(path).suffix.lower()]
     options = {} if method == "to_feather" else {"index": False}
     with written_whole(path, overwrite=force) as temporary:
         getattr(frame, method)(temporary, **options)

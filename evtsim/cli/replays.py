@@ -204,14 +204,15 @@ def replay_whole(work: LongReplay, outcomes: str | None, force: bool) -> tuple[R
     with contextlib.ExitStack() as stack:
         if outcomes is not None:
             meta = {**reader.meta, "outcomes_by": f"evtsim {__version__}"}
-            first = reader.first + work.sim.records
+            first = reader.first
             write = stack.enter_context(
                 files.writer(outcomes, work.sim.host, meta, FIELDS, first, overwrite=force)
             )
-        before = time.perf_counter()
+        work.sim.prepare()  # which is not replaying
+        before, compiled = time.perf_counter(), work.sim.compile_seconds
         with progress("replaying") as shown:
             run = work.run(shown, write)
-        return run, time.perf_counter() - before - work.sim.compile_seconds
+        return run, time.perf_counter() - before - (work.sim.compile_seconds - compiled)
 
 
 def split_outputs(
@@ -251,7 +252,7 @@ def check_files(paths: dict[str, str | None], force: bool) -> None:
 
 def write_state(path: str, sim: Simulator, force: bool) -> None:
     """Write the ports as a table, or a checkpoint, by the suffix."""
-    if Path(path).suffix in WRITERS:
+    if Path(path).suffix.lower() in WRITERS:
         write_frame(path, sim.state.ports(), force)
     else:
         sim.save(path, overwrite=force)

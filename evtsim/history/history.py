@@ -13,6 +13,7 @@ from evtsim.progress import Shown, shown_progress
 from evtsim.simulator import Simulator
 from evtsim.state import State
 from evtsim.trace import Trace
+from evtsim.watching import watch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -226,7 +227,7 @@ class History:
         TraceError
             The trace is damaged.
         """
-        watching = Simulator(self.host, self.guest).watch(self.trace, dom, port)
+        watching = watch(Simulator(self.host, self.guest), self.trace, dom, port)
         life = PortLife(int(dom), int(port))
         with shown_progress(progress, "replaying", "records") as show:
             for start, columns, outcomes, changes in watching:
@@ -259,7 +260,7 @@ class History:
                 start = 0
             sim = self._go_to(start)
             life = PortLife(dom, port)
-            for place, columns, outcomes, changes in sim.watch(self.trace[start:stop], dom, port):
+            for place, columns, outcomes, changes in watch(sim, self.trace[start:stop], dom, port):
                 life.add(start + place, columns, outcomes, changes)
             found = life.last(field, before)
             if found is not None:

@@ -122,7 +122,10 @@ def _add_density(ax: Axes, x: Any, y: Any, what: str) -> Any:
         cmap=HEAT,
     )
     plain_numbers(ax.xaxis)
-    _add_colour_bar(ax, density, f"{what}s")
+    if len(lone) == len(x):  # spread so evenly that there is no cell
+        density.remove()
+    else:
+        _add_colour_bar(ax, density, f"{what}s")
     return np.array(lone, np.int64)
 
 

@@ -39,9 +39,12 @@ def encode(host: Host | None, meta: Mapping[str, Any], first: int) -> dict[bytes
 
 def start_digest(meta: Mapping[str, Any]) -> str | None:
     """Return the digest of the state that a trace goes on from, by its provenance; mostly None."""
-    first = (meta.get("of") or [{}])[0]  # of traces put together
-    start = meta.get("start") or first.get("start")
-    return None if start is None else str(start["digest"])
+    start, parts = meta.get("start"), meta.get("of")
+    if isinstance(start, dict) and isinstance(start.get("digest"), str):
+        return str(start["digest"])
+    if isinstance(parts, list) and parts and isinstance(parts[0], dict):  # traces put together
+        return start_digest(parts[0])
+    return None  # what users put there is theirs
 
 
 def damaged(path: str, what: str) -> TraceError:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evtsim.errors import EvtsimError
+import numpy as np
+
+from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.host import Host
 from evtsim.trace import columns as door
 from evtsim.trace.chunk import CHUNK_RECORDS, Chunk, Contents, Cutter, Loaded
@@ -93,10 +95,14 @@ class TraceReader:
 
         Raises
         ------
+        EvtsimError
+            That is no number of records.
         TraceError
             The next record is damaged or cannot be read. If it is a later one, the records in
             front of it are taken first.
         """
+        if not isinstance(records, (int, np.integer)) or records < 0:
+            raise ArgumentError("records", records, "0 or more")
         cutter = self._claim()
         piece = self._piece(cutter.take(records))
         self._cutter = cutter  # but not after an error: what was read in vain will not come again

@@ -45,6 +45,26 @@ def test_a_dump_is_replayed_with_a_guest_as_python_does(in_process, made):
     assert saved.guest == sim.guest
 
 
+def test_outcomes_in_one_file_are_verified_from_the_same_state(in_process, made):
+    assert in_process("replay", "t.arrow", "--from", LOG, "--state", "end.state").returncode == 0
+    more = ("generate", "io", "u.arrow", "-n", "2000", "--from", "end.state")
+    assert in_process(*more).returncode == 0
+    start = ("--from", "end.state")
+    done = in_process("replay", "u.arrow", *start, "--outcomes", "o.arrow", "--deliveries", "d.CSV")
+    assert done.returncode == 2  # a checkpoint has its own log
+    assert in_process("replay", "u.arrow", *start, "--outcomes", "o.arrow").returncode == 0
+    done = in_process("verify", "o.arrow", *start)
+    assert (done.returncode, "all 2,000 records agree" in done.stdout) == (0, True), done
+
+
+def test_suffixes_are_read_in_any_case(in_process, made):
+    files = ("--deliveries", "d.CSV", "--state", "s.CSV")
+    done = in_process("replay", "t.arrow", "--from", LOG, "--guest", "linux", *files)
+    assert done.returncode == 0, done
+    for name in ("d.CSV", "s.CSV"):
+        assert (made / name).read_text().startswith(("ts,", "dom,")), name
+
+
 def test_a_dump_and_its_checkpoint_are_the_same_state(in_process, made):
     replays = [
         json.loads(in_process("replay", "t.arrow", "--from", path, "--json").stdout)

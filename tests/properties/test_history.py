@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import evtsim
 from evtsim.abi import Effect, Op, errno_name
+from evtsim.watching import watch
 from tests.compare import host_of, trace_of
 from tests.properties.test_guest import guests
 from tests.strategies import runs
@@ -94,7 +95,7 @@ def test_watching_changes_nothing(run, guest, data):
     watching = evtsim.Simulator(trace.host, guest)
     wanted = plain.apply(trace)
     dom = data.draw(st.integers(0, len(configs) - 1))
-    (_, _, got, _), *_ = watching.watch(trace, dom, data.draw(st.integers(0, 70)))
+    (_, _, got, _), *_ = watch(watching, trace, dom, data.draw(st.integers(0, 70)))
     for (name, one), (_, other) in zip(got.fields(), wanted.fields(), strict=True):
         assert np.array_equal(one, other), name
     assert_same_tables(watching.state, plain.state)

@@ -57,6 +57,14 @@ def test_as_many_records_are_taken_as_are_asked_for(trace, tmp_path, suffix):
     assert digest.of(reader.host) == trace.digest()
 
 
+@pytest.mark.parametrize("records", [-1, 2.5])
+def test_no_number_of_records_is_refused_and_costs_none(trace, records):
+    reader = TraceReader.of(trace)
+    with pytest.raises(EvtsimError, match=r"records is .* \(expected 0 or more\)"):
+        reader.take(records)
+    assert len(reader.take(10)) == 10
+
+
 def test_what_stands_in_front_of_damage_is_taken_first(trace, tmp_path):
     path = tmp_path / "t.arrow"
     trace.save(path)

@@ -11,6 +11,7 @@ import evtsim
 import evtsim.history.history
 from evtsim import EvtsimError, History, TraceError, workloads
 from evtsim.history.lives import COLUMNS
+from evtsim.watching import watch
 
 PAGE = Path(__file__).parents[2] / "docs" / "history.md"
 
@@ -161,9 +162,9 @@ def test_the_pool_grows_while_a_port_is_watched():
 
 def test_watching_leaves_no_room_for_statistics(trace):
     with pytest.raises(EvtsimError, match="without statistics"):
-        evtsim.Simulator(trace.host, stats="port").watch(trace, 0, 1)
+        watch(evtsim.Simulator(trace.host, stats="port"), trace, 0, 1)
     with pytest.raises(EvtsimError, match=r"expected an evtsim\.Trace"):
-        evtsim.Simulator(trace.host).watch("trace.arrow", 0, 1)
+        watch(evtsim.Simulator(trace.host), "trace.arrow", 0, 1)
 
 
 def test_a_life_with_a_guest_tells_handlers_and_eois():

@@ -12,6 +12,7 @@ from evtsim import EvtsimError, Guest, Simulator, workloads
 from evtsim.crew import Crew
 from evtsim.interrupts import interrupts_wait
 from evtsim.trace.chunk import CHUNK_RECORDS
+from evtsim.watching import watch
 
 AT_WORK = {
     "one thread": "evtsim.simulator.replay",
@@ -77,7 +78,7 @@ def assert_refuses(sim, trace, path):
         lambda: sim.apply(trace),
         lambda: sim.apply(trace[:0]),
         lambda: sim.call("send", dom=0, port=1),
-        lambda: sim.watch(trace, 0, 1),
+        lambda: watch(sim, trace, 0, 1),
         lambda: sim.save(path),
         lambda: sim.run(),
         lambda: sim.state.ports(),

@@ -115,6 +115,16 @@ def test_frames_are_drawn_as_runs_are(runs, name, frame):
         assert_sound(getattr(plots, name)(frame(runs[which])))
 
 
+def test_points_spread_evenly_are_no_density():
+    x, y = np.meshgrid(np.geomspace(1, 1000, 60), np.linspace(1, 99, 35))
+    _, ax = plt.subplots()
+    ax.set_ylim(0, 100)
+    _canvas.add_cloud(ax, x.ravel(), y.ravel(), "port")
+    assert len(ax.collections) == 0
+    assert len(ax.lines[0].get_xdata()) == x.size > _canvas.MOST_POINTS
+    plt.close(ax.figure)
+
+
 def test_many_points_are_a_density_and_few_are_points(runs):
     few, many = (plots.coalescing(runs[w]) for w in ("hostile", "1,000 domains"))
     assert len(runs["1,000 domains"].ports.query("raised > 0")) > _canvas.MOST_POINTS

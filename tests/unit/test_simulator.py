@@ -262,3 +262,14 @@ def test_wrong_arguments():
         Simulator("host")
     with pytest.raises(IndexError, match="domain 3"):
         Simulator(Host.uniform(1)).state.shared_info(3)
+
+
+@pytest.mark.parametrize("stats", [None, "port"])
+def test_preparing_changes_nothing_and_leaves_nothing_to_compile(stats):
+    sim = Simulator(Host.uniform(2), stats=stats)
+    before = sim.state.copy()
+    sim.prepare()
+    assert snapshots_equal(sim.state.snapshot(), before.snapshot())
+    taken = sim.compile_seconds
+    sim.call("alloc_unbound", dom=1, remote_dom=0)
+    assert sim.compile_seconds == taken

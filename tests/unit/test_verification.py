@@ -90,6 +90,15 @@ def test_no_cut_changes_what_is_found(trace, simulated):
             assert result.by_op[evtsim.abi.op_name(int(op))] == expected
 
 
+def test_a_slice_is_verified_with_the_state_that_it_found(trace, simulated):
+    sim = evtsim.Simulator(trace.host)
+    sim.apply(trace[:20_000])
+    slice_ = with_outcomes(trace, simulated, [20_007])[20_000:30_000]
+    found = evtsim.verify(slice_, start=sim.state)
+    assert (found.agreed, found.total, found.first) == (9_999, 10_000, 20_007)
+    assert [row["record"] for row in found.context] == list(range(20_004, 20_011))
+
+
 def test_what_cannot_be_verified(trace, simulated, tmp_path):
     trace[:100].save(tmp_path / "t.csv")
     with pytest.raises(EvtsimError, match=r"t\.csv: has no recorded outcomes"):

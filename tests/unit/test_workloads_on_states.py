@@ -8,6 +8,7 @@ import pytest
 import evtsim
 from evtsim import workloads
 from evtsim.interop import dumps
+from evtsim.watching import watch
 from evtsim.workloads.existing import USED
 from evtsim.workloads.stream import Stream
 
@@ -106,17 +107,27 @@ def test_a_state_without_channels_is_an_error():
         workloads.generate("io", start=3)
 
 
+@pytest.mark.parametrize(
+    "meta",
+    [{"start": "2026"}, {"start": {"ts": 1}}, {"of": "abc"}, {"of": ["x"]}, {"of": {"a": 1}}],
+)
+def test_what_users_note_of_a_trace_is_no_state(meta):
+    trace = evtsim.Trace.from_records(np.zeros(1, evtsim.RECORD_DTYPE), meta=meta)
+    assert len(evtsim.Simulator(evtsim.Host.uniform(1)).apply(trace)) == 1
+
+
 def test_a_trace_for_a_state_is_refused_where_its_channels_are_not(sim, tmp_path):
     trace = workloads.generate("io", start=sim.state, records=500)
     trace.save(tmp_path / "t.arrow")
     loaded = evtsim.Trace.load(tmp_path / "t.arrow")
-    joined = evtsim.Trace.concat([loaded, workloads.generate("io", host=sim.host, records=0)])
+    twice = evtsim.Trace.concat([loaded, workloads.generate("io", host=sim.host, records=0)])
+    joined = evtsim.Trace.concat([twice, workloads.generate("io", host=sim.host, records=0)])
     for refused in (
         lambda: evtsim.replay(loaded),
         lambda: evtsim.replay(joined),
         lambda: evtsim.replay_file(tmp_path / "t.arrow", checkpoint=tmp_path / "c"),
         lambda: evtsim.History(loaded).at(5),
-        lambda: list(evtsim.Simulator(sim.host).watch(loaded, 0, 1)),
+        lambda: list(watch(evtsim.Simulator(sim.host), loaded, 0, 1)),
     ):
         with pytest.raises(evtsim.HostError, match="was made for the channels of a state"):
             refused()
