@@ -106,7 +106,7 @@ def fleet(
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
     if stats == "port" and save is None:
         raise EvtsimError("--stats port: counts of ports are kept with --save only (add it)")
-    check_tables(csv, parquet, force)
+    check_tables(csv, parquet, as_json, force)
     specs = [*(traces or ()), *synthetic(workload, seeds, records, parameter or [])]
     before = time.perf_counter()
     with progress("replaying", "hosts") as shown:

@@ -59,11 +59,13 @@ def plain_rows(frame: pd.DataFrame, rows: int | None = None, digits: int = 10) -
     return json.loads(text)
 
 
-def check_tables(csv: str | None, parquet: str | None, force: bool) -> None:
+def check_tables(csv: str | None, parquet: str | None, as_json: bool, force: bool) -> None:
     """Raise an error now, rather than after the work, if a frame could not be written."""
     from evtsim._files import check_target
     from evtsim.errors import EvtsimError
 
+    if csv == "-" and as_json:
+        raise EvtsimError("--csv - and --json both write to stdout (expected one of them)")
     if parquet == "-":
         raise EvtsimError("--parquet -: stdout takes no Parquet (expected a file)")
     for path in (csv, parquet):

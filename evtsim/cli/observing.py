@@ -54,7 +54,7 @@ def xentrace(
     """
     from evtsim.interop import xentrace as reader
 
-    check_tables(csv, parquet, force)
+    check_tables(csv, parquet, as_json, force)
     with warnings_told():
         frame = reader.read(file, hertz(hz), idle=idle)
     write_tables(frame, csv, parquet, force)
@@ -78,7 +78,7 @@ def ftrace(
     """
     from evtsim.interop import ftrace as reader
 
-    check_tables(csv, parquet, force)
+    check_tables(csv, parquet, as_json, force)
     frame = reader.read(file)
     write_tables(frame, csv, parquet, force)
     if csv != "-":

@@ -156,7 +156,7 @@ def replay(
         raise EvtsimError("--drain lets guests go on (add --guest linux)")
     if dry_run:
         if begun is not None:
-            raise EvtsimError("--dry-run measures from the start (expected it without --from)")
+            raise EvtsimError("--dry-run tells of a host's start (expected it without --from)")
         print_needs(reader, guest, level, outcomes is not None, as_json)
         return
     if not resume:
@@ -354,7 +354,7 @@ def show(
     if name not in (*FRAMES, "outcomes"):
         names = ", ".join([*FRAMES, "outcomes"])
         raise EvtsimError(f"no frame {name!r} (expected one of: {names})")
-    check_tables(csv, parquet, force)
+    check_tables(csv, parquet, as_json, force)
     run = Run.load(folder)
     if name in run.parts:
         where = f"{run.parts[name]!r}, which Parquet's readers open as one"

@@ -18,18 +18,23 @@ def print_needs(
 ) -> None:
     """Print what a replay needs, and how long it takes, measured on its first records."""
     from evtsim import sizing
+    from evtsim.trace.header import start_digest
 
     path = reader.path or ""
     host = reader.require_host()
     needs = sizing.size_of(path, reader.records, host, guest, stats)
-    rate = sizing.rate_of(path, needs.records, host, guest, stats, outcomes=outcomes)
+    # Without the state that a trace is for, its first records are errors, and tell nothing.
+    measuring = start_digest(reader.meta) is None
+    rate = sizing.rate_of(
+        path, needs.records, host, guest, stats, outcomes=outcomes, measuring=measuring
+    )
     seconds = None if rate is None else rate.seconds(needs.records)
     if as_json:
         print_json(
             {
                 **facts(needs),
-                "measured_records": rate and rate.records,
-                "measured_table_bytes": rate and rate.table_bytes,
+                "measured_records": (rate and rate.records) or None,
+                "measured_table_bytes": (rate and rate.table_bytes) or None,
                 "ns_per_record": rate and rate.ns,
                 "seconds": seconds,
             }

@@ -67,7 +67,7 @@ def sweep(
     from evtsim.trace import Trace
 
     settings = combinations(wake, handler, eoi, scan, seeds)
-    check_tables(csv, parquet, force)
+    check_tables(csv, parquet, as_json, force)
     if plot is not None:
         check_target(plot, overwrite=force, suffixes=PICTURES)
     if trace == "-":

@@ -115,7 +115,9 @@ def test_rows_hold_for_json_of_states_and_lives(in_process, command):
 
 def test_a_frame_goes_to_stdout_as_csv_and_not_as_parquet(in_process, saved, tmp_path):
     done = in_process("show", saved, "ports", "--parquet", "-")
-    assert_refused(done, "--parquet -: a terminal takes no Parquet (expected a file)")
+    assert_refused(done, "--parquet -: stdout takes no Parquet (expected a file)")
+    done = in_process("show", saved, "ports", "--csv", "-", "--json")
+    assert_refused(done, "--csv - and --json both write to stdout (expected one of them)")
     done = in_process("show", saved, "ports", "--parquet", "p", "--csv", "p")
     assert_refused(done, "p: cannot hold both --csv and --parquet")
     assert list(tmp_path.iterdir()) == []

@@ -57,6 +57,11 @@ def test_outcomes_in_one_file_are_verified_from_the_same_state(in_process, made)
     assert (done.returncode, "all 2,000 records agree" in done.stdout) == (0, True), done
 
 
+def test_a_dry_run_of_a_trace_for_a_state_tells_what_it_can(in_process, made):
+    told = json.loads(in_process("replay", "t.arrow", "--dry-run", "--json").stdout)
+    assert (told["records"], told["measured_records"]) == (2000, None)
+
+
 def test_suffixes_are_read_in_any_case(in_process, made):
     files = ("--deliveries", "d.CSV", "--state", "s.CSV")
     done = in_process("replay", "t.arrow", "--from", LOG, "--guest", "linux", *files)
@@ -82,7 +87,7 @@ def test_a_trace_for_a_state_is_refused_without_it(in_process, made):
     there = sorted(path.name for path in made.iterdir())
     for command in (
         *(("replay", "t.arrow"), ("replay", "t.arrow", "--checkpoint", "c", "--outcomes", "o/")),
-        *(("replay", "t.arrow", "--dry-run"), ("report", "t.arrow"), ("at", "t.arrow", "5")),
+        *(("report", "t.arrow"), ("at", "t.arrow", "5")),
         *(("explain", "t.arrow", "5"), ("export", "t.arrow", "--perfetto", "p.json")),
     ):
         words = "t.arrow: was made for the channels of a state", "expected replay --from FILE"
