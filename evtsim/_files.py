@@ -92,17 +92,16 @@ def written_whole(
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        if durable:
-            sync(temporary)
-        temporary.replace(target)
-        if durable:
-            sync(target.parent)
-    except OSError as error:
-        raise EvtsimError(f"{path}: {reason(error)}") from None
+        with naming(path):
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            if durable:
+                sync(temporary)
+            temporary.replace(target)
+            if durable:
+                sync(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,10 +6,14 @@ import contextlib
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from evtsim.simulator import Simulator
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace a file that exists.")]
@@ -17,6 +21,16 @@ HostFile = Annotated[
     str | None,
     typer.Option("--host", metavar="FILE", help="A host file; overrides the trace's own."),
 ]
+
+
+def stopwatch(sim: Simulator) -> Callable[[], float]:
+    """Begin to take the time of a replay, and return what tells its seconds.
+
+    Compiling kernels, or loading them, is not replaying.
+    """
+    sim.prepare()
+    before, compiled = time.perf_counter(), sim.compile_seconds
+    return lambda: time.perf_counter() - before - (sim.compile_seconds - compiled)
 
 
 def print_json(data: Any) -> None:

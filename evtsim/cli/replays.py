@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +31,7 @@ from evtsim.cli.output import (
     print_json,
     print_table,
     progress,
+    stopwatch,
 )
 from evtsim.cli.sizes import print_needs
 from evtsim.cli.starting import simulator_at, warn_of_another_state
@@ -208,11 +208,10 @@ def replay_whole(work: LongReplay, outcomes: str | None, force: bool) -> tuple[R
             write = stack.enter_context(
                 files.writer(outcomes, work.sim.host, meta, FIELDS, first, overwrite=force)
             )
-        work.sim.prepare()  # which is not replaying
-        before, compiled = time.perf_counter(), work.sim.compile_seconds
+        seconds = stopwatch(work.sim)
         with progress("replaying") as shown:
             run = work.run(shown, write)
-        return run, time.perf_counter() - before - (work.sim.compile_seconds - compiled)
+        return run, seconds()
 
 
 def split_outputs(

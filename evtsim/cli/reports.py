@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evtsim.cli.guests import Drain, with_guest
-from evtsim.cli.output import Force, HostFile, count, progress, size
+from evtsim.cli.output import Force, HostFile, count, progress, size, stopwatch
 from evtsim.cli.summary import print_run
 from evtsim.cli.traces import open_reader, open_trace
 
@@ -119,12 +118,11 @@ def demo(
         trace = open_trace(str(folder / TRACE))
         with progress("replaying") as shown:
             sim = Simulator(trace.require_host(), Guest(), "port")
-            sim.prepare()  # which is not replaying
-            before, compiled = time.perf_counter(), sim.compile_seconds
+            seconds = stopwatch(sim)
             sim.apply(trace, outcomes=False, progress=shown)
-            seconds = time.perf_counter() - before - (sim.compile_seconds - compiled)
+            taken = seconds()
         run = Run.of(sim, None, trace)
-        print_run(run, False, seconds)
+        print_run(run, False, taken)
         write_all(run, folder)
         print(f"\nIn {folder}: {', '.join(MADE)}")
         print("\nA recording of Xen's own code, random operations with Xen's answers:", flush=True)

@@ -387,12 +387,9 @@ def _fill_statistics(state: State, ports: Columns) -> None:
     priority = np.full(len(kind), -1)
     if under_fifo.any():
         priority = np.where(under_fifo, tables.port_fifo["priority"][index], -1)
-    stats = tables.port_stats
-    stats["since"][index[pending]] = ts
-    stats["set"][index] = pending
-    stats["type"][index[pending]] = (kind + 4 * (priority + 1))[pending]
-    if tables.host["level"][0] == PORT_LEVEL:
-        tables.port_rare["masked"][index] = masked
+    tables.port_stats["since"][index[pending]] = ts
+    tables.port_stats["set"][index] = pending
+    tables.port_stats["type"][index[pending]] = (kind + 4 * (priority + 1))[pending]
     size = len(state.host)
     row = tables.host[0]  # the timeline begins with the dump
     row["started"] = 1
@@ -409,5 +406,6 @@ def _fill_statistics(state: State, ports: Columns) -> None:
     tables.domain_pending["now"] = tables.domain_pending["peak"] = waiting
     stats["valid_peak"] = tables.domains["nr_ports"]
     if state.level == PORT_LEVEL:
+        tables.port_rare["masked"][index] = masked
         tables.port_rare["set_before"][index] = pending
         tables.port_rare["masked_at"][index[pending]] = ts
