@@ -4,6 +4,8 @@ No checks, no life cycle, no growth, no prefetch: what a replay cannot do withou
 plainest form that numba compiles well. Every domain has one vcpu and 64-bit words.
 """
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 
@@ -16,6 +18,14 @@ ONE = np.uint64(1)
 SEND, UPCALL, MASK = int(Op.SEND), int(Op.UPCALL), int(Op.MASK)
 SET, COALESCED, MASKED = int(Effect.SET), int(Effect.COALESCED), int(Effect.MASKED)
 SELECTED, KICK = int(Effect.SELECTED), int(Effect.KICK)
+
+
+class Records(NamedTuple):
+    """The columns that the loop reads, as numba takes them by itself."""
+
+    dom: Array
+    op: Array
+    arg0: Array
 
 
 @numba.njit(nogil=True, error_model="numpy")
@@ -111,7 +121,7 @@ class BareLoop:
         port = np.zeros(records, np.uint32)
         effects = np.zeros(records, np.uint16)
         bare(
-            columns,
+            Records(columns.dom, columns.op, columns.arg0),
             self.peer_dom,
             self.peer_port,
             self.pending,

@@ -27,14 +27,30 @@ import platformdirs
 from numba.core import event, types
 from numba.extending import overload
 
+from evtsim._bundles import by_reference
+from evtsim.dtypes import Columns, OutcomeColumns, Sorted, Tables
+
 PACKAGE = Path(__file__).parent
 SOURCES = (
-    *("_jit.py", "abi.py", "draws.py", "dtypes.py"),
+    *("_bundles.py", "_jit.py", "abi.py", "draws.py", "dtypes.py"),
     *("kernels/*.py", "**/_kernels.py", "**/_kernels/*.py"),
 )
 OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-BORROWING = {**OPTIONS, "no_cpython_wrapper": True, "_nrt": False}
+INNER = {**OPTIONS, "no_cpython_wrapper": True}
 FLAGS = ("BOUNDSCHECK", "DISABLE_JIT", "OPT", "CPU_NAME", "CPU_FEATURES", "DEBUGINFO_DEFAULT")
+
+by_reference(
+    Tables,
+    at_hand=(
+        *("failed", "deliveries", "latency_groups"),
+        *("host", "domains", "vcpus", "buckets", "ports", "routes", "shared", "done", "effects"),
+        *("port_stats", "port_rare", "types", "vcpu_stats", "domain_pending", "operations"),
+        *("timeline", "latency"),
+    ),
+)
+by_reference(Columns, at_hand=Columns._fields)
+by_reference(OutcomeColumns, at_hand=OutcomeColumns._fields)
+by_reference(Sorted, at_hand=Sorted._fields)
 
 
 def fingerprint(package: Path = PACKAGE) -> str:
@@ -79,16 +95,15 @@ def kernel(function: Any) -> Any:
 
     It cannot be called from Python: the code for that would be half of the compile time.
     """
-    return numba.njit(**BORROWING)(function)
+    return numba.njit(**INNER)(function)
 
 
 def hot(function: Any) -> Any:
     """Compile as `kernel` does, and have LLVM put the code wherever it is called.
 
-    For what most records pass through. A call would copy every array of the tables, and
-    reference counts are only dropped within one function: together some 100 ns.
+    For what most records pass through.
     """
-    return numba.njit(**BORROWING, forceinline=True)(function)
+    return numba.njit(**INNER, forceinline=True)(function)
 
 
 def kernel_if(*marks: str, otherwise: Any = None) -> Any:
@@ -97,12 +112,12 @@ def kernel_if(*marks: str, otherwise: Any = None) -> Any:
     Elsewhere the function does nothing and returns `otherwise`, and neither it nor what it calls
     is compiled: a replay without a guest does not pay for one, not even the first time.
     """
-    return _where(marks, otherwise, BORROWING)
+    return _where(marks, otherwise, INNER)
 
 
 def hot_if(*marks: str, otherwise: Any = None) -> Any:
     """Compile as `hot` does, but only where tables have all of these marks; see `kernel_if`."""
-    return _where(marks, otherwise, {**BORROWING, "forceinline": True})
+    return _where(marks, otherwise, {**INNER, "forceinline": True})
 
 
 def _where(marks: tuple[str, ...], otherwise: Any, options: dict[str, Any]) -> Any:
@@ -116,8 +131,7 @@ def _where(marks: tuple[str, ...], otherwise: Any, options: dict[str, Any]) -> A
 
         # numba asks this for an implementation once it knows the types.
         def choose(tables: Any, *_: Any) -> Any:
-            kinds = dict(zip(tables.fields, tables.types, strict=True))
-            absent = any(kinds[mark] == types.none for mark in marks)
+            absent = any(tables.members[mark] == types.none for mark in marks)
             return nothing if absent else function
 
         overload(uncompiled, jit_options=options, strict=False)(choose)

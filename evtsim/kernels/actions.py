@@ -44,8 +44,9 @@ LEFT = -1
 AHEAD = 16
 """Actions ahead at which statistics are asked for."""
 
+WINDOW = 256
 MOSTLY = 170
-"""Of 256 actions: where more coalesce, a branch on that pays."""
+"""Of a window's actions: where more coalesce, a branch on that pays."""
 
 
 @hot
@@ -213,17 +214,18 @@ def act_in_order(tables, outcome, start, first, last, todo, times, records, ofte
     are in order. Returns whether notifications nearly always coalesce, as `often` says of those
     before.
     """
-    coalesced = 0
-    for k in range(first, last):
-        at = np.uint64(k)
-        if prefetching:
-            look_ahead(tables, todo[np.uint64(min(k + AHEAD, last - 1))])
-        i = np.uint64(start + (records[at] if len(records) else k))
-        effects = act(tables, outcome, i, times[at], todo[at], often)
-        coalesced += (effects >> 1) & 1
-        if k & 255 == 255:
+    while first < last:
+        end = min(last, (first | (WINDOW - 1)) + 1)
+        coalesced = 0
+        for k in range(first, end):
+            at = np.uint64(k)
+            if prefetching:
+                look_ahead(tables, todo[np.uint64(min(k + AHEAD, last - 1))])
+            i = np.uint64(start + (records[at] if len(records) else k))
+            coalesced += (act(tables, outcome, i, times[at], todo[at], often) >> 1) & 1
+        if end & (WINDOW - 1) == 0:
             often = 1 if coalesced > MOSTLY else 0
-            coalesced = 0
+        first = end
     return often
 
 

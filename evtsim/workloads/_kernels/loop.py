@@ -3,6 +3,7 @@
 import numpy as np
 
 from evtsim import draws
+from evtsim._bundles import by_reference
 from evtsim._jit import entry
 from evtsim.workloads._kernels.books import next_source, upcall
 from evtsim.workloads._kernels.lives import change, live
@@ -26,7 +27,10 @@ from evtsim.workloads._kernels.tables import (
     TIMER,
     TOOLSTACK,
     VCPU,
+    Engine,
 )
+
+by_reference(Engine)
 
 
 @entry
