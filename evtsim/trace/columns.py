@@ -153,7 +153,6 @@ def to_arrow(column: Array) -> pa.Array:
 def fit_arrow(values: pa.Array, name: str, place: Place) -> Array:
     """Make a column of an Arrow array: integers as they are, words by their meaning."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if values.null_count:
         index = int(np.argmax(values.is_null().to_pylist()))
@@ -165,10 +164,10 @@ def fit_arrow(values: pa.Array, name: str, place: Place) -> Array:
         return fit_numbers(words[_view(values.indices)], name, place)
     try:
         if name == "op":  # few words, many records
-            encoded = pc.dictionary_encode(values)
+            encoded = values.dictionary_encode()
             words = fit_objects(encoded.dictionary.to_pylist(), name, place)
             return fit_numbers(words[_view(encoded.indices)], name, place)
-        cast = pc.cast(values, pa.from_numpy_dtype(COLUMN_DTYPES[name]))
+        cast = values.cast(pa.from_numpy_dtype(COLUMN_DTYPES[name]))
         return fit_numbers(_view(cast), name, place)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, TraceError):
         return fit_objects(values.to_pylist(), name, place)  # tells which record is wrong
