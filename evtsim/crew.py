@@ -72,6 +72,13 @@ class Crew:
         """Copy and pickle as what it was made of: between stretches it holds nothing else."""
         return Crew, (self.threads, self.domains, self.block, self.least)
 
+    def prepare(self, tables: Tables, columns: Columns, outcomes: OutcomeColumns) -> None:
+        """Have the kernels of no records at all compiled, or loaded."""
+        own = self._own_tables(tables)[0]
+        shared.resolve(tables, columns, 0, 0, 0, 0, self.routes, False)
+        shared.sort(own, columns, 0, 0, 0, 0, self.routes, self.sorted)
+        shared.act(own, outcomes, 0, self.sorted, 0, 0, False)
+
     def replay(
         self,
         tables: Tables,

@@ -179,6 +179,8 @@ class Simulator:
         columns, store = TraceBuilder(self.host).trace().columns, Outcomes.zeros(0)
         with self._work() as state:
             replay(state.tables, columns, _columns_of(store), 0, 0, self._routes, False)
+            if self._crew:
+                self._crew.prepare(state.tables, columns, _columns_of(store))
 
     def apply(
         self, trace: Trace, outcomes: bool = True, *, progress: Progress | None = None

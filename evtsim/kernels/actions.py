@@ -220,7 +220,10 @@ def act_in_order(tables, outcome, start, first, last, todo, times, records, ofte
         for k in range(first, end):
             at = np.uint64(k)
             if prefetching:
-                look_ahead(tables, todo[np.uint64(min(k + AHEAD, last - 1))])
+                ahead = np.uint64(min(k + AHEAD, last - 1))
+                look_ahead(tables, todo[ahead])
+                if len(records):  # which lie far apart
+                    prefetch(outcome.effects, start + records[ahead])
             i = np.uint64(start + (records[at] if len(records) else k))
             coalesced += (act(tables, outcome, i, times[at], todo[at], often) >> 1) & 1
         if end & (WINDOW - 1) == 0:

@@ -6,7 +6,7 @@ action touches is its domain's, and a domain is one thread's while a block is ca
 
 import numpy as np
 
-from evtsim._jit import entry, hot
+from evtsim._jit import entry
 from evtsim.kernels import actions, replay, routes, timeline
 
 
@@ -31,12 +31,13 @@ def resolve(tables, trace, start, first, last, stop, block, prefetching):
 @entry
 def sort(tables, trace, start, part, first, last, block, ordered):
     """Count routes `first` to `last` of a block, and sort them: a part of it."""
-    count(tables, trace, start, first, last, block)
     shift = tables.host[0]["group_shift"]
     starts = ordered.starts[part]
     starts[:] = 0
     for k in range(first, last):
-        starts[np.uint64((routes.domain(block[np.uint64(k)]) >> shift) + 2)] += 1
+        route = block[np.uint64(k)]
+        actions.count(tables, trace, np.uint64(start + k), route)
+        starts[np.uint64((routes.domain(route) >> shift) + 2)] += 1
     for group in range(2, len(starts)):
         starts[group] += starts[group - 1]
     for k in range(first, last):
@@ -48,13 +49,6 @@ def sort(tables, trace, start, part, first, last, block, ordered):
         ordered.records[part, place] = k
         if tables.level is not None or tables.guest is not None:
             ordered.times[part, place] = trace.ts[np.uint64(start + k)]
-
-
-@hot
-def count(tables, trace, start, first, last, block):
-    """Count resolved records by operation and answer."""
-    for k in range(first, last):
-        actions.count(tables, trace, np.uint64(start + k), block[np.uint64(k)])
 
 
 @entry
