@@ -95,7 +95,7 @@ def kernel(function: Any) -> Any:
 
     It cannot be called from Python: the code for that would be half of the compile time.
     """
-    return numba.njit(**INNER)(function)
+    return _for_all_constants(numba.njit(**INNER)(function))
 
 
 def hot(function: Any) -> Any:
@@ -103,7 +103,21 @@ def hot(function: Any) -> Any:
 
     For what most records pass through.
     """
-    return numba.njit(**INNER, forceinline=True)(function)
+    return _for_all_constants(numba.njit(**INNER, forceinline=True)(function))
+
+
+def _for_all_constants(dispatcher: Any) -> Any:
+    """Have a function compiled once for whatever constants it is called with, not for each.
+
+    LLVM knows them all the same, where it puts the code in their place.
+    """
+    choose = dispatcher.get_call_template
+
+    def choose_by_types(args: Any, kws: Any) -> Any:
+        return choose(tuple(map(types.unliteral, args)), kws)  # type: ignore[attr-defined]
+
+    dispatcher.get_call_template = choose_by_types
+    return dispatcher
 
 
 def kernel_if(*marks: str, otherwise: Any = None) -> Any:

@@ -99,6 +99,7 @@ def notify_xen(tables, dom, port):
             np.int64(p["remote_port"]),
             np.int64(p["peer"]),
             INTERDOMAIN,
+            0,
         )
     return 0
 

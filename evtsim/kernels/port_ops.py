@@ -18,7 +18,7 @@ def is_fifo(tables, dom):
 
 
 @hot
-def set_pending(tables, dom, vcpu, port, index, state, often=0):
+def set_pending(tables, dom, vcpu, port, index, state, often):
     """Notify a usable port of a living domain on a vcpu; the effects.
 
     `index` is the port's in the pool and `state` its own: a sender knows both without a look.

@@ -235,7 +235,7 @@ def notify(tables, dom, port):
     vcpu = np.int64(p["notify_vcpu"])
     result = tables.result[0]
     result["port"] = port
-    result["effects"] = set_pending(tables, dom, vcpu, port, index, np.int64(p["state"]))
+    result["effects"] = set_pending(tables, dom, vcpu, port, index, np.int64(p["state"]), 0)
 
 
 # Hypercalls --------------------------------------------------------------------------------------

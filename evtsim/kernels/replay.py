@@ -244,9 +244,25 @@ def resolve(tables, trace, start, first, last, stop, block, counting, prefetchin
     return last
 
 
-@kernel
-def loop(tables, trace, outcome, start, stop, routes, prefetching):
-    """Apply records; see `replay`."""
+@entry
+def replay(tables, trace, outcome, start, stop, routes, prefetching):
+    """Apply records start to stop of a stretch; the number of the first one not applied.
+
+    Parameters
+    ----------
+    tables : Tables
+        Modified in place.
+    trace : Columns
+        Read-only, contiguous, 1-D.
+    outcome : OutcomeColumns
+        As long as the trace, all zero from `start` on; only what is not zero is stored, so that
+        pages of rarely used columns are never touched.
+    start, stop : int64
+    routes : int64 array
+        Scratch, for as many records as are resolved at a time.
+    prefetching : bool
+        Worth it where the tables do not fit the caches.
+    """
     room = 0  # in the log, for that many records at least
     while start < stop:
         if room <= 0:
@@ -273,28 +289,6 @@ def loop(tables, trace, outcome, start, stop, routes, prefetching):
         room -= count
         actions.go_back(tables, trace.ts[np.uint64(start - 1)])
     return stop
-
-
-@entry
-def replay(tables, trace, outcome, start, stop, routes, prefetching):
-    """Apply records start to stop of a stretch; the number of the first one not applied.
-
-    Parameters
-    ----------
-    tables : Tables
-        Modified in place.
-    trace : Columns
-        Read-only, contiguous, 1-D.
-    outcome : OutcomeColumns
-        As long as the trace, all zero from `start` on; only what is not zero is stored, so that
-        pages of rarely used columns are never touched.
-    start, stop : int64
-    routes : int64 array
-        Scratch, for as many records as are resolved at a time.
-    prefetching : bool
-        Worth it where the tables do not fit the caches.
-    """
-    return loop(tables, trace, outcome, start, stop, routes, prefetching)
 
 
 @entry

@@ -10,7 +10,7 @@ import numpy as np
 from evtsim._jit import entry, hot, hot_if, kernel
 from evtsim.kernels import fifo, guest, pool, port_ops
 from evtsim.kernels.bits import bit
-from evtsim.kernels.replay import loop
+from evtsim.kernels.replay import replay
 
 UNSEEN = -2
 """The state of a port that has not been looked at yet."""
@@ -132,7 +132,7 @@ def replay_watching(tables, trace, outcome, start, stop, routes, watch, changes)
             return record
         if np.int64(watch[0]["used"]) == len(changes):
             return record
-        if loop(tables, trace, outcome, record, record + 1, routes, False) == record:
+        if replay(tables, trace, outcome, record, record + 1, routes, False) == record:
             return record
         note(tables, watch, changes, record, trace.ts[i], -1)
     return stop
