@@ -165,6 +165,11 @@ def entry(function: Any) -> Any:
         numba.config.CACHE_DIR = before
 
 
+def prepare(kernel: Any, *arguments: Any) -> None:
+    """Have an entry compiled for arguments like these, or loaded, without calling it."""
+    kernel.compile(tuple(map(numba.typeof, arguments)))
+
+
 class Announcer(event.Listener):  # type: ignore[misc]
     """Says on stderr that numba compiles, as soon as it does, and how long that took.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from evtsim._jit import prepare
 from evtsim.abi import Errno, Op
 from evtsim.dtypes import TIMELINE_GROUPS, Array, Columns, OutcomeColumns, Sorted, Tables
 from evtsim.kernels import shared
@@ -73,11 +74,14 @@ class Crew:
         return Crew, (self.threads, self.domains, self.block, self.least)
 
     def prepare(self, tables: Tables, columns: Columns, outcomes: OutcomeColumns) -> None:
-        """Have the kernels of no records at all compiled, or loaded."""
-        own = self._own_tables(tables)[0]
-        shared.resolve(tables, columns, 0, 0, 0, 0, self.routes, False)
-        shared.sort(own, columns, 0, 0, 0, 0, self.routes, self.sorted)
-        shared.act(own, outcomes, 0, self.sorted, 0, 0, False)
+        """Have the kernels compiled, or loaded."""
+        ts, routes, ordered = np.uint64(0), self.routes, self.sorted
+        prepare(shared.resolve, tables, columns, 0, 0, 0, 0, routes, False)
+        prepare(shared.sort, tables, columns, 0, 0, 0, 0, routes, ordered)
+        prepare(shared.act, tables, outcomes, 0, ordered, 0, 0, False)
+        if is_timed(tables):
+            prepare(shared.begin, tables, ts, ts)
+            prepare(shared.end, tables, ts)
 
     def replay(
         self,
@@ -127,7 +131,7 @@ class Crew:
         prefetching: bool,
     ) -> None:
         """Let the threads sort and act."""
-        timed = tables.level is not None or tables.guest is not None
+        timed = is_timed(tables)
         if timed:
             shared.begin(tables, columns.ts[start], columns.ts[start + count - 1])
         mine = self._own_tables(tables)
@@ -197,6 +201,11 @@ class Crew:
         finally:  # after Ctrl-C, too, nobody writes any more
             wait(others)
         return [*(other.result() for other in others), last]
+
+
+def is_timed(tables: Tables) -> bool:
+    """Tell whether anything asks when a record happens."""
+    return tables.level is not None or tables.guest is not None
 
 
 def _add(total: Array, more: Array) -> None:

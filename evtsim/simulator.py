@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evtsim import abi
-from evtsim._jit import announced
+from evtsim._jit import announced, prepare
 from evtsim.crew import MAX_THREADS, Crew
 from evtsim.dtypes import (
     NEVER,
@@ -176,11 +176,14 @@ class Simulator:
 
     def prepare(self) -> None:
         """Have numba compile the kernels, or load them: now rather than with the first record."""
-        columns, store = TraceBuilder(self.host).trace().columns, Outcomes.zeros(0)
+        columns = TraceBuilder(self.host).trace().columns
+        store = _columns_of(Outcomes.zeros(0))
         with self._work() as state:
-            replay(state.tables, columns, _columns_of(store), 0, 0, self._routes, False)
+            prepare(replay, state.tables, columns, store, 0, 0, self._routes, False)
+            if self.guest is not None:
+                prepare(advance, state.tables, np.uint64(0))
             if self._crew:
-                self._crew.prepare(state.tables, columns, _columns_of(store))
+                self._crew.prepare(state.tables, columns, store)
 
     def apply(
         self, trace: Trace, outcomes: bool = True, *, progress: Progress | None = None

@@ -28,7 +28,16 @@ class Command(TyperCommand):
             raise typer.BadParameter(f"{word!r} (expected a number from 0 on)", ctx=ctx) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command, unless a file or a name that it was given is empty."""
+        for option in self.params:
+            given = ctx.params.get(option.name)
+            if given == "" or (isinstance(given, (list, tuple)) and "" in given):
+                name = (
+                    option.opts[0]
+                    if option.opts[0].startswith("-")
+                    else option.metavar or option.name.upper()
+                )
+                raise ArgumentError(name, "", "a file, a folder or a name")
         try:
             return super().invoke(ctx)
         except ArgumentError as error:

@@ -8,6 +8,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot_if, kernel_if
+from evtsim.dtypes import BUCKET_PORTS, BUCKET_SHIFT
 from evtsim.kernels import pool, stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import bit, trailing_zeros
@@ -23,6 +24,8 @@ PRIORITIES = abi.FIFO_PRIORITIES
 DEFAULT_PRIORITY = abi.FIFO_DEFAULT_PRIORITY
 MAX_PORTS = abi.MAX_PORT_FIFO
 PAGES = abi.FIFO_PAGES
+PAGE_SHIFT = abi.FIFO_PAGE_WORDS.bit_length() - 1
+PART_SHIFT = BUCKET_SHIFT  # a page's parts are as long as buckets
 CONTROL_LAST = abi.FIFO_CONTROL_LAST
 
 EFFECT_SET = int(abi.Effect.SET)
@@ -46,16 +49,17 @@ EOPNOTSUPP = int(abi.Errno.EOPNOTSUPP)
 @hot_if("modern")
 def word_of(tables, dom, port):
     """Return where the port's event word lies, or 0 if the array is not as long."""
-    if port >> 10 >= tables.domains[dom]["event_pages"]:
+    if port >> PAGE_SHIFT >= tables.domains[dom]["event_pages"]:
         return 0
-    return place(tables, np.int64(tables.event_pages[port >> 10, dom]), port)
+    return place(tables, np.int64(tables.event_pages[port >> PAGE_SHIFT, dom]), port)
 
 
 @hot_if("modern")
 def place(tables, page, port):
     """Return where the word of a port lies that is on a page of the pool: see Tables."""
-    part = (port & 1023) >> 7
-    return part * (len(tables.event_words) >> 3) + (page << 7) + (port & 127)
+    part = (port & (abi.FIFO_PAGE_WORDS - 1)) >> PART_SHIFT
+    length = len(tables.event_words) >> (PAGE_SHIFT - PART_SHIFT)
+    return part * length + (page << PART_SHIFT) + (port & (BUCKET_PORTS - 1))
 
 
 @hot_if("modern")
@@ -93,7 +97,7 @@ def is_busy(tables, dom, port):
 @kernel_if("modern", otherwise=True)
 def has_page(tables):
     """Tell whether there is a page left for an event array to grow."""
-    return tables.host[0]["pages_used"] << 10 < len(tables.event_words)
+    return tables.host[0]["pages_used"] << PAGE_SHIFT < len(tables.event_words)
 
 
 @kernel_if("modern")
@@ -319,7 +323,8 @@ def leave(tables, dom):
     domain = tables.domains[dom]
     if not domain["fifo"]:
         return
-    for port in range(min(np.int64(domain["event_pages"]) << 10, np.int64(domain["nr_ports"]))):
+    words = np.int64(domain["event_pages"]) << PAGE_SHIFT
+    for port in range(min(words, np.int64(domain["nr_ports"]))):
         clear_pending(tables, dom, port)
     domain["fifo"] = 0
     domain["event_pages"] = 0
@@ -351,12 +356,13 @@ def expand_array(tables, dom):
         page = np.int64(tables.host[0]["pages_used"])
         tables.host[0]["pages_used"] += 1
         tables.event_pages[pages, dom] = page
-    for part in range(0, abi.FIFO_PAGE_WORDS, 128):
+    for part in range(0, abi.FIFO_PAGE_WORDS, BUCKET_PORTS):
         at = place(tables, page, part)
-        tables.event_words[at : at + 128] = 0
+        tables.event_words[at : at + BUCKET_PORTS] = 0
     domain["event_pages"] = pages + 1
     effects = 0
-    for port in range(pages << 10, min((pages + 1) << 10, np.int64(domain["nr_ports"]))):
+    first, end = pages << PAGE_SHIFT, (pages + 1) << PAGE_SHIFT
+    for port in range(first, min(end, np.int64(domain["nr_ports"]))):
         index = pool.pool_index(tables, dom, port)
         if tables.port_fifo[index]["saved_pending"]:
             p = tables.ports[index]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import evtsim
-from evtsim import EvtsimError, Host, Simulator, TraceError, workloads
+from evtsim import EvtsimError, Guest, Host, Simulator, TraceError, simulator, workloads
+from evtsim.kernels import shared
 
 
 @pytest.fixture(scope="module")
@@ -265,11 +266,15 @@ def test_wrong_arguments():
 
 
 @pytest.mark.parametrize("stats", [None, "port"])
-def test_preparing_changes_nothing_and_leaves_nothing_to_compile(stats):
-    sim = Simulator(Host.uniform(2), stats=stats)
+@pytest.mark.parametrize("guest", [None, Guest()])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_preparing_changes_nothing_and_leaves_nothing_to_load(stats, guest, threads):
+    trace = evtsim.workloads.generate("channels", records=40_000, domains=2)
+    sim = Simulator(Host("xen-4.23", trace.host.domains), guest, stats, threads)
     before = sim.state.copy()
     sim.prepare()
     assert snapshots_equal(sim.state.snapshot(), before.snapshot())
-    taken = sim.compile_seconds
-    sim.call("alloc_unbound", dom=1, remote_dom=0)
-    assert sim.compile_seconds == taken
+    kernels = (simulator.replay, simulator.advance, shared.resolve, shared.sort, shared.act)
+    loaded = [len(kernel.overloads) for kernel in (*kernels, shared.begin, shared.end)]
+    sim.apply(trace)
+    assert [len(kernel.overloads) for kernel in (*kernels, shared.begin, shared.end)] == loaded
