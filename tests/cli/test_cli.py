@@ -236,7 +236,7 @@ def test_cache(tmp_path):
     assert "freed" in evtsim_process("cache", "clear", env=environment).stdout
 
 
-@pytest.mark.parametrize(("stats", "limit"), [("none", 60), ("port", 90)])
+@pytest.mark.parametrize(("stats", "limit"), [("none", 40), ("port", 60)])
 def test_the_first_compile_announces_itself_and_ends_soon(trace, tmp_path, imports, stats, limit):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
 
