@@ -44,6 +44,7 @@ by_reference(
     at_hand=(
         *("failed", "deliveries", "latency_groups"),
         *("host", "domains", "vcpus", "buckets", "ports", "routes", "shared", "done", "effects"),
+        "vcpu_ports",
         *("port_stats", "port_rare", "types", "vcpu_stats", "domain_pending", "operations"),
         *("timeline", "latency"),
     ),

@@ -24,12 +24,12 @@ from evtsim.errors import EvtsimError
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.state import State
-from evtsim.tables import POOL, routes
+from evtsim.tables import POOL, derived
 
 LOGS = ("edges", "deliveries", "event_words")
 """Tables besides the pool's that may have grown."""
 
-DERIVED = ("routes",)
+DERIVED = ("routes", "vcpu_ports")
 """Tables that follow from others, and are not in the file."""
 
 KIND = b"evtsim checkpoint "
@@ -112,7 +112,7 @@ def read(path: str | os.PathLike[str]) -> tuple[State, dict[str, Any] | None]:
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise EvtsimError(f"{name}: not a whole checkpoint ({error!r})") from None
     _check_shapes(name, state, tables)
-    state.restore({**tables, "routes": routes(tables)})
+    state.restore({**tables, **derived(tables)})
     return state, progress
 
 

@@ -413,6 +413,9 @@ class Tables(NamedTuple):
     ports: Array  # PORT_TABLE, (buckets * BUCKET_PORTS,): the pool
     routes: Array  # int64, as the pool: what a send on the port comes to, 0 if it notifies none
     shared: Array  # SHARED_WORD, (64, domains): first words together, most domains use no other
+    # uint64, (64, vcpus of all domains): which of a word's ports notify the vcpu; for vcpu 0 which
+    # notify another
+    vcpu_ports: Array
     max_port: Array  # uint32, (domains,): the toolstack's limit
     virqs: Array  # uint32, (NR_VIRQS, vcpus of all domains): bound port or 0
     pirqs: Array  # uint32, (PIRQs of all domains,): bound port or 0

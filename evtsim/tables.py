@@ -145,6 +145,25 @@ def routes(tables: Mapping[str, Array]) -> Array:
     return found
 
 
+def vcpu_ports(tables: Mapping[str, Array]) -> Array:
+    """Derive which ports notify which vcpu, as kernels/two_level.py keeps it."""
+    dom, port, index = places(tables["buckets"])
+    vcpu = tables["ports"]["notify_vcpu"][index].astype(np.int64)
+    moved = (vcpu > 0) & (port < abi.MAX_PORT_2L[64])
+    dom, port, vcpu = dom[moved], port[moved], vcpu[moved]
+    first = tables["domains"]["first_vcpu"][dom].astype(np.int64)
+    bits = np.uint64(1) << (port & 63).astype(np.uint64)
+    found: Array = np.zeros((WORDS, len(tables["vcpus"])), np.uint64)
+    np.bitwise_or.at(found, (port >> 6, first + vcpu), bits)
+    np.bitwise_or.at(found, (port >> 6, first), bits)
+    return found
+
+
+def derived(tables: Mapping[str, Array]) -> dict[str, Array]:
+    """Make the tables that follow from others, which checkpoints do not carry."""
+    return {"routes": routes(tables), "vcpu_ports": vcpu_ports(tables)}
+
+
 def _statistics_tables(host: Host, level: int, pool: int, log: bool) -> dict[str, Array]:
     """Make the tables of the statistics, of length 1 where the level does not keep them."""
     bucket = abi.PROFILES[host.profile].bucket_ports
@@ -262,6 +281,7 @@ def allocate(host: Host, level: int, guest: Guest | None, deliveries: int) -> Ta
         ports=ports,
         routes=aligned_zeros(len(ports), np.dtype(np.int64)),
         shared=np.zeros((WORDS, count), SHARED_WORD),
+        vcpu_ports=np.zeros((WORDS, int(vcpus.sum())), np.uint64),
         virqs=np.zeros((abi.NR_VIRQS, int(vcpus.sum())), np.uint32),
         pirqs=np.zeros(int(pirqs.sum()), np.uint32),
         virq_kinds=_virq_kinds(profile),

@@ -19,7 +19,7 @@ from evtsim.host import DEFAULTS, Domain, Host
 from evtsim.interop._queues import lay_out
 from evtsim.interop.snapshots import Snapshot, rows_of
 from evtsim.state import State
-from evtsim.tables import POOL, PORT_LEVEL, doubled, routes, with_more_pages, word_places
+from evtsim.tables import POOL, PORT_LEVEL, derived, doubled, with_more_pages, word_places
 
 if TYPE_CHECKING:
     from evtsim.guest import Guest
@@ -276,7 +276,8 @@ def _fill_ports(state: State, ports: Columns) -> None:
     rows["peer_vcpu"][paired] = ports["notify_vcpu"][peer[paired]]
     rows["xen"][paired] |= np.where(ports["xen"][peer[paired]] == 1, XEN_PEER, 0).astype(np.uint8)
     tables.ports[index] = rows
-    tables.routes[:] = routes(tables._asdict())
+    for name, table in derived(tables._asdict()).items():
+        getattr(tables, name)[:] = table
     if tables.modern is not None:
         tables.port_fifo["priority"][index[ports["word"] >= 0]] = abi.FIFO_DEFAULT_PRIORITY
     virq = ports["state"] == VIRQ

@@ -9,6 +9,7 @@ import numpy as np
 
 from evtsim import abi
 from evtsim._jit import hot, hot_if
+from evtsim.dtypes import VIRQ_VCPU
 from evtsim.kernels import due, guest, pool, port_ops, ports, routes, stats, timeline, two_level
 from evtsim.kernels.bits import prefetch
 
@@ -111,8 +112,9 @@ def virq_route(tables, dom, virq, vcpu):
         return routes.packed(FAIL, dom, 0, EINVAL)
     if vcpu >= tables.domains[dom]["nr_vcpus"]:
         return routes.packed(FAIL, dom, 0, ENOENT)
-    # A per-vcpu VIRQ's port always notifies its owner, so both kinds go the same way.
     port = np.int64(tables.virqs[virq, ports.virq_row(tables, dom, virq, vcpu)])
+    if port and tables.virq_kinds[virq] == VIRQ_VCPU:  # whose port always notifies its owner
+        return routes.packed(routes.notify(VIRQ), dom, vcpu, port)
     return own_route(tables, dom, port, VIRQ)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from evtsim import abi
 from evtsim._jit import kernel
 from evtsim.dtypes import XEN_HERE
-from evtsim.kernels import due, fifo, pool, port_ops, ports
+from evtsim.kernels import due, fifo, pool, port_ops, ports, two_level
 from evtsim.kernels import vcpu as _vcpu
 
 block = _vcpu.block
@@ -68,9 +68,10 @@ def alloc_xen(tables, dom, vcpu, remote_dom):
     port = ports.get_free_port(tables, dom)
     if port < 0:
         return port
-    p = tables.ports[ports.give(tables, dom, port)]
+    index = ports.give(tables, dom, port)
+    two_level.notify_on(tables, dom, port, index, vcpu)
+    p = tables.ports[index]
     p["state"] = UNBOUND
-    p["notify_vcpu"] = vcpu
     p["remote_dom"] = remote_dom & ports.DOMID_MASK
     p["xen"] = XEN_HERE
     return 0

@@ -256,8 +256,8 @@ def is_ready(tables, dom, row, port):
     domain = tables.domains[dom]
     if domain["nr_vcpus"] == 1:
         return True
-    vcpu = tables.ports[np.uint64(pool.pool_index(tables, dom, port))]["notify_vcpu"]
-    return row == np.int64(domain["first_vcpu"]) + vcpu
+    vcpu = row - np.int64(domain["first_vcpu"])
+    return (two_level.ports_on(tables, dom, vcpu, port >> 6) & bit(port & 63)) != ZERO
 
 
 @kernel_if("guest", otherwise=True)

@@ -98,9 +98,9 @@ def add_bucket(tables, dom):
         tables.buckets[first >> 7, dom] = host["buckets_used"]
         host["buckets_used"] += 1
     start = pool_index(tables, dom, first)
-    for index in range(start, start + host["bucket_ports"]):
-        clear_port(tables, index)
-        fifo.forget(tables, index)
+    for n in range(host["bucket_ports"]):
+        clear_port(tables, dom, first + n, start + n)
+        fifo.forget(tables, start + n)
     domain["nr_ports"] = first + host["bucket_ports"]
     host["most_ports"] = max(host["most_ports"], np.int64(domain["nr_ports"]))
     stats.on_valid(tables, dom)
@@ -138,13 +138,13 @@ def virq_row(tables, dom, virq, vcpu):
 
 
 @kernel
-def clear_port(tables, index):
+def clear_port(tables, dom, port, index):
     """Make a port of the pool as new: FREE, for nobody, on vcpu 0."""
+    two_level.notify_on(tables, dom, port, index, 0)
     p = tables.ports[index]
     p["peer"] = 0
     p["remote_port"] = 0
     p["remote_dom"] = 0
-    p["notify_vcpu"] = 0
     p["peer_vcpu"] = 0
     p["state"] = FREE
     p["xen"] = 0
@@ -221,7 +221,7 @@ def close_port(tables, dom, port):
         tables.routes[p["peer"]] = 0
     if tables.modern is None or usable:
         clear_pending(tables, dom, port)
-    clear_port(tables, index)
+    clear_port(tables, dom, port, index)
     stats.on_freed(tables, dom)
     domain = tables.domains[dom]
     domain["free_hint"] = min(np.int64(domain["free_hint"]), port)
@@ -302,9 +302,10 @@ def bind_virq(tables, dom, virq, vcpu):
     port = get_free_port(tables, dom)
     if port < 0:
         return port
-    p = tables.ports[give_to_guest(tables, dom, port)]
+    index = give_to_guest(tables, dom, port)
+    two_level.notify_on(tables, dom, port, index, vcpu)
+    p = tables.ports[index]
     p["state"] = VIRQ
-    p["notify_vcpu"] = vcpu
     p["remote_port"] = virq
     tables.virqs[virq, row] = port
     return 0
@@ -343,7 +344,7 @@ def bind_ipi(tables, dom, vcpu):
     stats.begin_channel(tables, index)
     p = tables.ports[index]
     p["state"] = IPI
-    p["notify_vcpu"] = vcpu
+    two_level.notify_on(tables, dom, port, index, vcpu)
     routes.update(tables, dom, port, index)
     return 0
 
@@ -416,7 +417,8 @@ def bind_vcpu(tables, dom, port, vcpu):
         return -ENOENT
     if not is_valid(tables, dom, port):
         return -EINVAL
-    p = tables.ports[pool_index(tables, dom, port)]
+    index = pool_index(tables, dom, port)
+    p = tables.ports[index]
     if p["xen"] & XEN_HERE:
         return -EINVAL
     if p["state"] == VIRQ:
@@ -424,7 +426,7 @@ def bind_vcpu(tables, dom, port, vcpu):
             return -EINVAL
     elif p["state"] != UNBOUND and p["state"] != INTERDOMAIN and p["state"] != PIRQ:
         return -EINVAL
-    p["notify_vcpu"] = vcpu
+    two_level.notify_on(tables, dom, port, index, vcpu)
     if p["state"] == INTERDOMAIN:
         tables.ports[p["peer"]]["peer_vcpu"] = vcpu
         routes.update(tables, 0, 0, np.int64(p["peer"]))

@@ -119,16 +119,34 @@ def on_vcpu(tables, dom, vcpu, first, bits):
     if first >= domain["nr_ports"]:
         return ZERO
     if domain["nr_vcpus"] == 1:
-        return bits  # without a look at every port, each in a cache line of its own
-    # A bucket is whole words, so all valid ports of the word lie side by side.
-    base = (np.int64(tables.buckets[first >> 7, dom]) << 7) + (first & 127)
-    rest = bits
-    while rest:
-        n = trailing_zeros(rest)
-        rest &= rest - ONE
-        if tables.ports[base + n]["notify_vcpu"] != vcpu:
-            bits &= ~bit(n)
-    return bits
+        return bits
+    return bits & ports_on(tables, dom, vcpu, first >> 6)
+
+
+@hot
+def ports_on(tables, dom, vcpu, word):
+    """Return which of a word's ports notify a vcpu, valid or not."""
+    row = np.int64(tables.domains[dom]["first_vcpu"]) + vcpu
+    bits = tables.vcpu_ports[word, row]
+    return bits if vcpu else ~bits
+
+
+@kernel
+def notify_on(tables, dom, port, index, vcpu):
+    """Let a port notify a vcpu from now on."""
+    p = tables.ports[index]
+    before = np.int64(p["notify_vcpu"])
+    p["notify_vcpu"] = vcpu
+    if port >> 6 >= len(tables.vcpu_ports):
+        return  # a number of the FIFO ABI alone
+    first = np.int64(tables.domains[dom]["first_vcpu"])
+    flag = bit(port & 63)
+    if before:
+        tables.vcpu_ports[port >> 6, first + before] &= ~flag
+        tables.vcpu_ports[port >> 6, first] &= ~flag
+    if vcpu:
+        tables.vcpu_ports[port >> 6, first + vcpu] |= flag
+        tables.vcpu_ports[port >> 6, first] |= flag
 
 
 @hot

@@ -52,13 +52,14 @@ def test_threads_change_nothing(profile, handled, data, threads, block):
 
 @pytest.mark.parametrize("profile", evtsim.abi.PROFILES)
 @given(data=st.data())
-def test_routes_are_kept_as_they_follow_from_ports(profile, data):
+def test_what_follows_from_ports_is_kept_as_it_does(profile, data):
     configs, records, _, _ = data.draw(runs(size=80, profile=profile))
     sim = evtsim.Simulator(host_of(configs, profile))
     trace = trace_of(records, sim.host)
     for start in range(0, len(records), 10):
         sim.apply(trace[start : start + 10])
-        assert np.array_equal(sim.state.tables.routes, tables.routes(sim.state.arrays()))
+        for name, table in tables.derived(sim.state.arrays()).items():
+            assert np.array_equal(getattr(sim.state.tables, name), table), name
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
