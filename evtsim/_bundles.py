@@ -34,6 +34,8 @@ WORDS = types.Array(types.int64, 1, "C")
 def by_reference(cls: type, *, at_hand: Collection[str] = ()) -> None:
     """Have kernels take a NamedTuple class by reference.
 
+    An entry must not return a member or a part of one: nothing would keep its memory.
+
     Parameters
     ----------
     cls : type
@@ -64,18 +66,21 @@ class Bundle(types.Type):
         for name in at_hand:
             first = self.places[name]
             self.at_hand += range(first, first + _length(self.members[name]))
-        # The name is a part of every function's, and the members' own are pages long.
-        digest = hashlib.sha256(f"{members} {self.at_hand}".encode()).hexdigest()[:16]
+        # The name is what numba tells types by, and a part of every function's: not pages long.
+        text = f"{cls.__module__}.{cls.__qualname__} {self.members} {self.at_hand}"
+        digest = hashlib.sha256(text.encode()).hexdigest()[:16]
         super().__init__(f"{cls.__name__}_{digest}")
 
 
 def _length(member: types.Type) -> int:
     """Return how many words say what a member is."""
-    if isinstance(member, types.Array):
-        if member.layout != "C":
-            raise TypeError(f"{member} in a bundle (expected a C-contiguous array)")
+    if isinstance(member, types.Array) and member.ndim and member.layout == "C":
         return 1 + member.ndim
-    return 0 if member == types.none else 1
+    if member == types.none:
+        return 0
+    if isinstance(member, (types.Integer, types.Boolean)):
+        return 1
+    raise TypeError(f"{member} in a bundle (expected a C-contiguous array, an integer or None)")
 
 
 def words_of(bundle: tuple[Any, ...]) -> Array:
@@ -115,6 +120,7 @@ def unbox_bundle(bundle: Bundle, value: Any, c: Any) -> NativeValue:
         native = c.unbox(WORDS, words)
         builder.store(native.is_error, is_error)
         made.address = make_array(WORDS)(c.context, builder, native.value).data
+        c.context.nrt.decref(builder, WORDS, native.value)  # `words` keeps them until the end
         for place in bundle.at_hand:
             setattr(made, _word(place), _load(builder, made.address, place))
     return NativeValue(

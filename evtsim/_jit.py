@@ -112,6 +112,8 @@ def _for_all_constants(dispatcher: Any) -> Any:
 
     LLVM knows them all the same, where it puts the code in their place.
     """
+    if numba.config.DISABLE_JIT:  # which leaves functions as they are
+        return dispatcher
     choose = dispatcher.get_call_template
 
     def choose_by_types(args: Any, kws: Any) -> Any:
@@ -161,7 +163,7 @@ def entry(function: Any) -> Any:
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_folder())
     try:
-        return numba.njit(**OPTIONS, cache=True)(function)
+        return _for_all_constants(numba.njit(**OPTIONS, cache=True)(function))
     finally:
         numba.config.CACHE_DIR = before
 

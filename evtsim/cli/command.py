@@ -11,6 +11,9 @@ from typer.core import TyperCommand
 
 from evtsim.errors import ArgumentError
 
+PATHS = re.compile(r"\b(FILE|FOLDER|TRACE|RUN|LOG)\b")
+"""Names of arguments and options that are files or folders."""
+
 
 class Command(TyperCommand):
     """A command whose errors name the option that was typed, and not Python's parameter."""
@@ -28,16 +31,14 @@ class Command(TyperCommand):
             raise typer.BadParameter(f"{word!r} (expected a number from 0 on)", ctx=ctx) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, unless a file or a name that it was given is empty."""
+        """Run the command, unless a file's name that it was given is empty."""
         for option in self.params:
+            label = option.metavar or option.name.upper()
             given = ctx.params.get(option.name)
-            if given == "" or (isinstance(given, (list, tuple)) and "" in given):
-                name = (
-                    option.opts[0]
-                    if option.opts[0].startswith("-")
-                    else option.metavar or option.name.upper()
-                )
-                raise ArgumentError(name, "", "a file, a folder or a name")
+            empty = given == "" or (isinstance(given, (list, tuple)) and "" in given)
+            if empty and PATHS.search(label):
+                typed = option.opts[0] if option.opts[0].startswith("-") else label
+                raise ArgumentError(typed, "", "a file or a folder")
         try:
             return super().invoke(ctx)
         except ArgumentError as error:

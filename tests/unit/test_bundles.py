@@ -1,6 +1,7 @@
 """Bundles are by reference what NamedTuples of arrays are by value."""
 
 import sys
+import tracemalloc
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,11 @@ def work(things):
 
 
 @_jit.entry
+def both(first, second):
+    return len(first.rows) + len(second.rows)
+
+
+@_jit.entry
 def sums(things):
     return things.grid.sum(), things.grid[1].sum(), things.grid[:, 1].sum()
 
@@ -91,20 +97,53 @@ class TestBundle:
         assert sums(wider) == (12 * 2**40, 3 * 2**40, 4 * 2**40)
         assert sums(things_of(cls)) == (0, 0, 0)
 
-    def test_calls_leave_no_references(self, cls):
+    def test_calls_leave_no_references_and_no_memory(self, cls):
         things = things_of(cls)
         work(things)
         before = [sys.getrefcount(thing) for thing in things]
-        for _ in range(100):
+        tracemalloc.start()
+        for _ in range(3000):
             work(things)
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
         assert [sys.getrefcount(thing) for thing in things] == before
+        assert left < 100_000  # a call's words are 200 bytes at least, and what numba adds
+
+    def test_a_call_that_fails_leaves_none_either(self, cls):
+        things, late = things_of(cls), things_of(cls, number=np.uint64(2**63))
+        with pytest.raises(OverflowError):
+            both(things, late)
+        tracemalloc.start()
+        for _ in range(3000):
+            with pytest.raises(OverflowError):
+                both(things, late)
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert left < 100_000
 
     def test_arrays_are_contiguous(self, cls):
         crooked = things_of(cls)._replace(grid=np.zeros((3, 4), np.int32).T)
         with pytest.raises(TypeError, match="C-contiguous"):
             work(crooked)
 
+    def test_members_are_arrays_integers_or_none(self, cls):
+        for number in (2.75, np.array(1)):
+            with pytest.raises(TypeError, match="in a bundle"):
+                work(things_of(cls)._replace(number=number))
+
     def test_members_that_are_not_there_are_found_when_compiling(self, cls):
         nonsense = _jit.entry(lambda things: things.nothing)
         with pytest.raises(TypingError, match="nothing"):
             nonsense(things_of(cls))
+
+
+def test_classes_of_one_name_are_types_of_their_own():
+    def pair(*names):
+        cls = NamedTuple("Pair", [(name, Array) for name in names])
+        by_reference(cls)
+        return cls
+
+    one, other = pair("dom", "port"), pair("port", "dom")
+    first = _jit.entry(lambda pair: pair.dom[0])
+    for cls in (one, other):
+        assert first(cls(dom=np.array([1]), port=np.array([2]))) == 1

@@ -1,5 +1,6 @@
 """The cache of compiled kernels notices what numba's own does not."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -118,3 +119,17 @@ def test_a_folder_that_cannot_be_made_is_replaced(tmp_path, monkeypatch):
         assert blocked not in folder.parents
     finally:
         _jit.cache_folder.cache_clear()
+
+
+def test_without_the_compiler_all_but_kernels_work():
+    code = """
+import evtsim
+trace = evtsim.workloads.generate("channels", records=10)
+evtsim.Simulator(trace.host)
+print(len(trace))
+"""
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert (done.stdout, done.stderr) == ("10\n", "")
