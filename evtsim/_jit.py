@@ -39,6 +39,7 @@ OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 INNER = {**OPTIONS, "no_cpython_wrapper": True}
 FLAGS = ("BOUNDSCHECK", "DISABLE_JIT", "OPT", "CPU_NAME", "CPU_FEATURES", "DEBUGINFO_DEFAULT")
 
+# At hand is what most records touch.
 by_reference(
     Tables,
     at_hand=(
