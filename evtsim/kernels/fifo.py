@@ -200,7 +200,7 @@ def set_mask(tables, dom, port):
 
 
 @hot_if("modern", otherwise=0)
-def unmask(tables, dom, vcpu, port, index):
+def unmask(tables, dom, port, index):
     """Clear MASKED, and if the event is pending, notify again; the effects (evtchn_fifo_unmask)."""
     at = word_of(tables, dom, port)
     if at == 0:
@@ -211,7 +211,8 @@ def unmask(tables, dom, vcpu, port, index):
         return 0
     if word & MASKED:
         stats.on_unmasked(tables, index)
-    row = np.int64(tables.domains[dom]["first_vcpu"]) + vcpu
+    first = np.int64(tables.domains[dom]["first_vcpu"])
+    row = first + np.int64(tables.ports[index]["notify_vcpu"])
     if not tables.vcpu_fifo[row]["control"]:
         return EFFECT_NO_CONTROL_BLOCK
     if word & LINKED:

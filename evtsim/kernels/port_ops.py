@@ -65,12 +65,11 @@ def set_mask(tables, dom, port):
 @hot
 def unmask(tables, dom, port, index):
     """Clear a valid port's mask bit; tell its notify vcpu what waited behind it; the effects."""
-    vcpu = np.int64(tables.ports[index]["notify_vcpu"])
     if tables.modern is not None and not pool.is_usable(tables, index):
         return 0
     if is_fifo(tables, dom):
-        return fifo.unmask(tables, dom, vcpu, port, index)
-    return two_level.unmask(tables, dom, vcpu, port)
+        return fifo.unmask(tables, dom, port, index)
+    return two_level.unmask(tables, dom, port, index)
 
 
 @hot

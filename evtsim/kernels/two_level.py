@@ -88,7 +88,7 @@ def set_mask(tables, dom, port):
 
 
 @hot
-def unmask(tables, dom, vcpu, port):
+def unmask(tables, dom, port, index):
     """Clear the mask bit; tell the vcpu if the port waited behind it; the effects."""
     word = tables.shared[port >> 6, dom]
     flag = bit(port & 63)
@@ -97,9 +97,9 @@ def unmask(tables, dom, vcpu, port):
     word["mask"] &= ~flag
     if not word["pending"] & flag:
         return 0
-    stats.on_unmasked(tables, pool_index(tables, dom, port))
+    stats.on_unmasked(tables, index)
     domain = tables.domains[dom]
-    row = np.int64(domain["first_vcpu"]) + vcpu
+    row = np.int64(domain["first_vcpu"]) + np.int64(tables.ports[index]["notify_vcpu"])
     selector = bit(port >> domain["word_shift"])
     if tables.vcpus[row]["pending_sel"] & selector:
         return 0
