@@ -208,6 +208,14 @@ def look_ahead(tables, route):
         prefetch(tables.port_stats, pool.pool_index(tables, dom, port))
 
 
+@hot_if("guest")
+def look_ahead_of_guest(tables, route):
+    """Ask for the place of the EOI that a port may soon wait for. Changes nothing."""
+    if len(tables.eois) > 1:
+        index = pool.pool_index(tables, routes.domain(route), routes.port(route))
+        prefetch(tables.eois, index)
+
+
 @hot
 def act_in_order(tables, outcome, start, first, last, todo, times, records, often, prefetching):
     """Carry out routes `first` to `last` of a block that begins with record `start`.
@@ -224,6 +232,7 @@ def act_in_order(tables, outcome, start, first, last, todo, times, records, ofte
             if prefetching:
                 ahead = np.uint64(min(k + AHEAD, last - 1))
                 look_ahead(tables, todo[ahead])
+                look_ahead_of_guest(tables, todo[ahead])
                 if len(records):  # which lie far apart
                     prefetch(outcome.effects, start + records[ahead])
             i = np.uint64(start + (records[at] if len(records) else k))
