@@ -1,5 +1,6 @@
 """Bundles are by reference what NamedTuples of arrays are by value."""
 
+import gc
 import sys
 import tracemalloc
 from typing import NamedTuple
@@ -72,6 +73,18 @@ def things_of(cls, number=9, cube=True):
     return cls(number, rows, grid, values if cube else None)
 
 
+def memory_left_by(call):
+    """Return how many bytes 1,000 calls leave that nobody will collect."""
+    tracemalloc.start()
+    try:
+        for _ in range(1000):
+            call()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("cls", [Things, ThingsAtHand])
 class TestBundle:
     def test_kernels_read_and_write_its_arrays(self, cls):
@@ -101,25 +114,19 @@ class TestBundle:
         things = things_of(cls)
         work(things)
         before = [sys.getrefcount(thing) for thing in things]
-        tracemalloc.start()
-        for _ in range(3000):
-            work(things)
-        left, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
+        left = memory_left_by(lambda: work(things))
         assert [sys.getrefcount(thing) for thing in things] == before
-        assert left < 100_000  # a call's words are 200 bytes at least, and what numba adds
+        assert left < 100_000  # 1,000 calls' words are 200,000 bytes, and numba adds to each
 
     def test_a_call_that_fails_leaves_none_either(self, cls):
         things, late = things_of(cls), things_of(cls, number=np.uint64(2**63))
-        with pytest.raises(OverflowError):
-            both(things, late)
-        tracemalloc.start()
-        for _ in range(3000):
+
+        def fail():
             with pytest.raises(OverflowError):
                 both(things, late)
-        left, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert left < 100_000
+
+        fail()
+        assert memory_left_by(fail) < 100_000
 
     def test_arrays_are_contiguous(self, cls):
         crooked = things_of(cls)._replace(grid=np.zeros((3, 4), np.int32).T)
