@@ -24,13 +24,10 @@ from evtsim.errors import EvtsimError
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.state import State
-from evtsim.tables import POOL, derived
+from evtsim.tables import DERIVED, POOL, derived
 
 LOGS = ("edges", "deliveries", "event_words")
 """Tables besides the pool's that may have grown."""
-
-DERIVED = ("routes", "vcpu_ports")
-"""Tables that follow from others, and are not in the file."""
 
 KIND = b"evtsim checkpoint "
 MAGIC = KIND + b"4\n"

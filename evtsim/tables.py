@@ -159,9 +159,13 @@ def vcpu_ports(tables: Mapping[str, Array]) -> Array:
     return found
 
 
+DERIVED = {"routes": routes, "vcpu_ports": vcpu_ports}
+"""Tables that follow from others, which checkpoints do not carry, and what derives them."""
+
+
 def derived(tables: Mapping[str, Array]) -> dict[str, Array]:
-    """Make the tables that follow from others, which checkpoints do not carry."""
-    return {"routes": routes(tables), "vcpu_ports": vcpu_ports(tables)}
+    """Make the tables that follow from others."""
+    return {name: derive(tables) for name, derive in DERIVED.items()}
 
 
 def _statistics_tables(host: Host, level: int, pool: int, log: bool) -> dict[str, Array]:

@@ -43,7 +43,7 @@ LEFT = -1
 """In place of a route: not one of these operations, or something keeps it from starting."""
 
 AHEAD = 16
-"""Actions ahead at which statistics are asked for."""
+"""Actions ahead at which what only an action touches is asked for."""
 
 WINDOW = 256
 MOSTLY = 170

@@ -23,11 +23,8 @@ class Things(NamedTuple):
     cube: Array | None  # uint16, (any, any, any)
 
 
-class ThingsAtHand(NamedTuple):
-    number: int | None
-    rows: Array
-    grid: Array
-    cube: Array | None
+class ThingsAtHand(Things):
+    pass
 
 
 by_reference(Things)
