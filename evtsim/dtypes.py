@@ -187,6 +187,9 @@ HOST_TABLE = np.dtype(
     align=True,
 )
 
+PORT_LEVEL = 2
+"""The level of the statistics at which ports have their own."""
+
 # Statistics of one port: what notifications and deliveries touch, a cache line, and what is rare.
 # They belong to the pool's place, hence to (dom, port), and outlive the port and the domain. What
 # was delivered is what was set and is neither cleared nor there any more.

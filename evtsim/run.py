@@ -15,7 +15,7 @@ import numpy as np
 from evtsim import __version__, abi, statistics
 from evtsim._files import folder_made, sweep, written_whole
 from evtsim.abi import Effect
-from evtsim.dtypes import TALLY_OPS
+from evtsim.dtypes import PORT_LEVEL, TALLY_OPS
 from evtsim.errors import EvtsimError, reason
 from evtsim.guest import Guest
 from evtsim.host import Host
@@ -24,7 +24,6 @@ from evtsim.outcomes import Outcomes
 from evtsim.progress import Shown, shown_progress
 from evtsim.simulator import Simulator
 from evtsim.state import State
-from evtsim.tables import PORT_LEVEL
 from evtsim.trace import Trace
 
 if TYPE_CHECKING:

@@ -15,13 +15,13 @@ from evtsim.dtypes import (
     DELIVERY,
     EDGE,
     NEVER,
+    PORT_LEVEL,
     XEN_HERE,
     Array,
 )
 from evtsim.host import Host
 from evtsim.tables import (
     POOL,
-    PORT_LEVEL,
     aligned_zeros,
     allocate,
     doubled,

@@ -15,6 +15,7 @@ from evtsim import abi
 from evtsim.dtypes import (
     EDGE,
     LATENCY_TYPES,
+    PORT_LEVEL,
     TIMELINE,
     XEN_HERE,
     Array,
@@ -22,7 +23,7 @@ from evtsim.dtypes import (
 from evtsim.errors import EvtsimError
 from evtsim.frames import errno_names, op_names, state_names
 from evtsim.state import State
-from evtsim.tables import OPERATION_SLOTS, PORT_LEVEL, places, sum_edges
+from evtsim.tables import OPERATION_SLOTS, places, sum_edges
 
 if TYPE_CHECKING:
     import pandas as pd

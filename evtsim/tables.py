@@ -26,6 +26,7 @@ from evtsim.dtypes import (
     NEVER,
     OPERATION_STATS,
     PORT_FIFO,
+    PORT_LEVEL,
     PORT_RARE,
     PORT_STATS,
     PORT_TABLE,
@@ -56,7 +57,6 @@ from evtsim.host import Host
 if TYPE_CHECKING:
     from evtsim.guest import Guest
 
-PORT_LEVEL = 2
 POOL = (
     "ports", "routes", "port_fifo", "port_stats", "port_rare", "eois",
 )  # fmt: skip

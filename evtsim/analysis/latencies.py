@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim.analysis._common import choose
+from evtsim.dtypes import PORT_LEVEL
 from evtsim.statistics import QUANTILES, exact, longest_latencies, require
-from evtsim.tables import PORT_LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd

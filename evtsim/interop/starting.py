@@ -13,13 +13,21 @@ import numpy as np
 
 from evtsim import abi
 from evtsim.abi import EventWord, PortState
-from evtsim.dtypes import BUCKET_PORTS, BUCKET_SHIFT, VIRQ_VCPU, XEN_HERE, XEN_PEER, Array
+from evtsim.dtypes import (
+    BUCKET_PORTS,
+    BUCKET_SHIFT,
+    PORT_LEVEL,
+    VIRQ_VCPU,
+    XEN_HERE,
+    XEN_PEER,
+    Array,
+)
 from evtsim.errors import HostError, shown
 from evtsim.host import DEFAULTS, Domain, Host
 from evtsim.interop._queues import lay_out
 from evtsim.interop.snapshots import Snapshot, rows_of
 from evtsim.state import State
-from evtsim.tables import POOL, PORT_LEVEL, derived, doubled, with_more_pages, word_places
+from evtsim.tables import POOL, derived, doubled, with_more_pages, word_places
 
 if TYPE_CHECKING:
     from evtsim.guest import Guest

@@ -7,27 +7,27 @@ any order. Then the actions are carried out, each on one domain, in each domain'
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot, hot_if
 from evtsim.dtypes import VIRQ_VCPU
 from evtsim.kernels import due, guest, pool, port_ops, ports, routes, stats, timeline, two_level
 from evtsim.kernels.bits import prefetch
-
-ENOENT = int(abi.Errno.ENOENT)
-NR_VIRQS = abi.NR_VIRQS
-INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
-IPI = int(abi.PortState.IPI)
-PIRQ = int(abi.PortState.PIRQ)
-VIRQ = int(abi.PortState.VIRQ)
-SEND = int(abi.Op.SEND)
-UNMASK = int(abi.Op.UNMASK)
-MASK = int(abi.Op.MASK)
-UPCALL = int(abi.Op.UPCALL)
-RAISE_VIRQ = int(abi.Op.RAISE_VIRQ)
-RAISE_PIRQ = int(abi.Op.RAISE_PIRQ)
-FAULT_IN = int(abi.Fault.IN)
-FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
-EINVAL = int(abi.Errno.EINVAL)
+from evtsim.kernels.constants import (
+    EINVAL,
+    ENOENT,
+    FAULT_IN,
+    FIRST_NON_HYPERCALL,
+    INTERDOMAIN,
+    IPI,
+    MASK,
+    NR_VIRQS,
+    PIRQ,
+    RAISE_PIRQ,
+    RAISE_VIRQ,
+    SEND,
+    UNMASK,
+    UPCALL,
+    VIRQ,
+)
 
 # What a record does: kinds of routes, see dtypes.py. Those up to 3 notify a port: they tell its
 # state.
@@ -155,8 +155,7 @@ def count(tables, trace, i, route):
 def act(tables, outcome, i, ts, route, often):
     """Carry out what record i does; `often` is set_pending's. The effects."""
     kind, dom, vcpu, port = routes.unpacked(route)
-    if tables.level is not None or tables.guest is not None:
-        timeline.tick(tables, ts)
+    timeline.tick(tables, ts)
     catch_up(tables, dom, ts)
     effects = 0
     if kind == TO_PEER:  # apart, and first: nearly all records
@@ -241,10 +240,3 @@ def act_in_order(tables, outcome, start, first, last, todo, times, records, ofte
             often = 1 if coalesced > MOSTLY else 0
         first = end
     return often
-
-
-@hot
-def go_back(tables, ts):
-    """Let it be a record's ts, which may lie before now."""
-    if tables.level is not None or tables.guest is not None:
-        timeline.be(tables, ts)

@@ -6,20 +6,19 @@ into tables.result.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import kernel
 from evtsim.dtypes import XEN_HERE
 from evtsim.kernels import due, fifo, pool, port_ops, ports, two_level
 from evtsim.kernels import vcpu as _vcpu
+from evtsim.kernels.constants import (
+    EINVAL,
+    INTERDOMAIN,
+    RESERVED,
+    UNBOUND,
+)
 
 block = _vcpu.block
 leave_poll = _vcpu.leave_poll
-
-RESERVED = int(abi.PortState.RESERVED)
-UNBOUND = int(abi.PortState.UNBOUND)
-INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
-
-EINVAL = int(abi.Errno.EINVAL)
 
 
 @kernel

@@ -12,6 +12,20 @@ from evtsim.dtypes import BUCKET_PORTS, BUCKET_SHIFT
 from evtsim.kernels import pool, stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import bit, trailing_zeros
+from evtsim.kernels.constants import (
+    EACCES,
+    EFFECT_COALESCED,
+    EFFECT_MASKED,
+    EFFECT_NO_CONTROL_BLOCK,
+    EFFECT_SAVED,
+    EFFECT_SELECTED,
+    EFFECT_SET,
+    EINVAL,
+    ENOENT,
+    ENOSPC,
+    ENOSYS,
+    EOPNOTSUPP,
+)
 
 mark_pending = _vcpu.mark_pending
 wake_pollers = _vcpu.wake_pollers
@@ -27,20 +41,6 @@ PAGES = abi.FIFO_PAGES
 PAGE_SHIFT = abi.FIFO_PAGE_WORDS.bit_length() - 1
 PART_SHIFT = BUCKET_SHIFT  # a page's parts are as long as buckets
 CONTROL_LAST = abi.FIFO_CONTROL_LAST
-
-EFFECT_SET = int(abi.Effect.SET)
-EFFECT_COALESCED = int(abi.Effect.COALESCED)
-EFFECT_MASKED = int(abi.Effect.MASKED)
-EFFECT_SELECTED = int(abi.Effect.SELECTED)
-EFFECT_SAVED = int(abi.Effect.SAVED)
-EFFECT_NO_CONTROL_BLOCK = int(abi.Effect.NO_CONTROL_BLOCK)
-
-ENOENT = int(abi.Errno.ENOENT)
-EACCES = int(abi.Errno.EACCES)
-EINVAL = int(abi.Errno.EINVAL)
-ENOSPC = int(abi.Errno.ENOSPC)
-ENOSYS = int(abi.Errno.ENOSYS)
-EOPNOTSUPP = int(abi.Errno.EOPNOTSUPP)
 
 
 # Event words -------------------------------------------------------------------------------------

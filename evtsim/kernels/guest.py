@@ -7,13 +7,14 @@ touches it: handlers touch nothing of other domains.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot, hot_if, kernel_if
 from evtsim.dtypes import NEVER
 from evtsim.kernels import due, fifo, pool, port_ops, stats, timeline, two_level
 from evtsim.kernels.bits import ONE, ZERO, bit, trailing_zeros
+from evtsim.kernels.constants import (
+    TIMER,
+)
 
-TIMER = int(abi.Virq.TIMER)
 NOWHERE = 255
 """A start_word that no word is."""
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot
 from evtsim.dtypes import XEN_HERE
-
-RESERVED = int(abi.PortState.RESERVED)
+from evtsim.kernels.constants import (
+    RESERVED,
+)
 
 
 @hot

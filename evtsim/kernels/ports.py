@@ -7,45 +7,43 @@ goes into tables.result, which is all zero when it starts.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot, kernel, kernel_if
 from evtsim.dtypes import VIRQ_GLOBAL, VIRQ_VCPU, XEN_HERE, XEN_PEER
 from evtsim.kernels import fifo, guest, pool, port_ops, routes, stats, two_level
+from evtsim.kernels.constants import (
+    DOMID_SELF,
+    EBUSY,
+    EEXIST,
+    EFFECT_DROPPED,
+    EFFECT_XEN,
+    EINVAL,
+    ENOENT,
+    ENOSPC,
+    EPERM,
+    ESRCH,
+    FREE,
+    INTERDOMAIN,
+    IPI,
+    NR_VIRQS,
+    PIRQ,
+    RESERVED,
+    STATUS_CLOSED,
+    STATUS_INTERDOMAIN,
+    STATUS_IPI,
+    STATUS_PIRQ,
+    STATUS_UNBOUND,
+    STATUS_VIRQ,
+    UNBOUND,
+    VIRQ,
+)
 
 pool_index = pool.pool_index
 is_valid = pool.is_valid
 set_pending = port_ops.set_pending
 clear_pending = port_ops.clear_pending
 
-FREE = int(abi.PortState.FREE)
-RESERVED = int(abi.PortState.RESERVED)
-UNBOUND = int(abi.PortState.UNBOUND)
-INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
-PIRQ = int(abi.PortState.PIRQ)
-VIRQ = int(abi.PortState.VIRQ)
-IPI = int(abi.PortState.IPI)
-
-STATUS_CLOSED = int(abi.Status.CLOSED)
-STATUS_UNBOUND = int(abi.Status.UNBOUND)
-STATUS_INTERDOMAIN = int(abi.Status.INTERDOMAIN)
-STATUS_PIRQ = int(abi.Status.PIRQ)
-STATUS_VIRQ = int(abi.Status.VIRQ)
-STATUS_IPI = int(abi.Status.IPI)
-
-DROPPED = int(abi.Effect.DROPPED)
-XEN = int(abi.Effect.XEN)
-
-EPERM = int(abi.Errno.EPERM)
-ENOENT = int(abi.Errno.ENOENT)
-ESRCH = int(abi.Errno.ESRCH)
-EBUSY = int(abi.Errno.EBUSY)
-EEXIST = int(abi.Errno.EEXIST)
-EINVAL = int(abi.Errno.EINVAL)
-ENOSPC = int(abi.Errno.ENOSPC)
 
 DOMID_MASK = 0xFFFF
-DOMID_SELF = abi.DOMID_SELF
-NR_VIRQS = abi.NR_VIRQS
 
 
 # Looking up --------------------------------------------------------------------------------------
@@ -375,9 +373,9 @@ def send_nowhere(tables, index):
     """evtchn_send on a port that it takes, but that notifies no other; the effects."""
     if tables.ports[index]["xen"]:
         stats.on_to_xen(tables, index)
-        return XEN
+        return EFFECT_XEN
     stats.on_dropped(tables, index)
-    return DROPPED
+    return EFFECT_DROPPED
 
 
 @kernel

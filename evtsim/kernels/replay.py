@@ -6,44 +6,42 @@ event words or in a log; the caller then makes room and goes on at that record.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import entry, hot, hot_if, kernel
 from evtsim.dtypes import TALLY_OPS
 from evtsim.kernels import actions, around, fifo, guest, ports, stats, timeline
 from evtsim.kernels.bits import prefetch
-
-# Operations by name, as numba wants constants.
-BIND_INTERDOMAIN = int(abi.Op.BIND_INTERDOMAIN)
-BIND_VIRQ = int(abi.Op.BIND_VIRQ)
-BIND_PIRQ = int(abi.Op.BIND_PIRQ)
-CLOSE = int(abi.Op.CLOSE)
-STATUS = int(abi.Op.STATUS)
-ALLOC_UNBOUND = int(abi.Op.ALLOC_UNBOUND)
-BIND_IPI = int(abi.Op.BIND_IPI)
-BIND_VCPU = int(abi.Op.BIND_VCPU)
-RESET = int(abi.Op.RESET)
-INIT_CONTROL = int(abi.Op.INIT_CONTROL)
-EXPAND_ARRAY = int(abi.Op.EXPAND_ARRAY)
-SET_PRIORITY = int(abi.Op.SET_PRIORITY)
-RESET_CONT = int(abi.Op.RESET_CONT)
-CLEAR_PENDING = int(abi.Op.CLEAR_PENDING)
-POLL = int(abi.Op.POLL)
-SET_UPCALL_MASK = int(abi.Op.SET_UPCALL_MASK)
-ALLOC_XEN = int(abi.Op.ALLOC_XEN)
-FREE_XEN = int(abi.Op.FREE_XEN)
-NOTIFY_XEN = int(abi.Op.NOTIFY_XEN)
-DESTROY_DOMAIN = int(abi.Op.DESTROY_DOMAIN)
-CREATE_DOMAIN = int(abi.Op.CREATE_DOMAIN)
-FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
-
-FAULT_IN = int(abi.Fault.IN)
-FAULT_OUT = int(abi.Fault.OUT)
-
-ENOENT = int(abi.Errno.ENOENT)
-ESRCH = int(abi.Errno.ESRCH)
-EFAULT = int(abi.Errno.EFAULT)
-EEXIST = int(abi.Errno.EEXIST)
-ENOSYS = int(abi.Errno.ENOSYS)
+from evtsim.kernels.constants import (
+    ALLOC_UNBOUND,
+    ALLOC_XEN,
+    BIND_INTERDOMAIN,
+    BIND_IPI,
+    BIND_PIRQ,
+    BIND_VCPU,
+    BIND_VIRQ,
+    CLEAR_PENDING,
+    CLOSE,
+    CREATE_DOMAIN,
+    DESTROY_DOMAIN,
+    EEXIST,
+    EFAULT,
+    ENOENT,
+    ENOSYS,
+    ESRCH,
+    EXPAND_ARRAY,
+    FAULT_IN,
+    FAULT_OUT,
+    FIRST_NON_HYPERCALL,
+    FREE_XEN,
+    INIT_CONTROL,
+    INTERDOMAIN,
+    NOTIFY_XEN,
+    POLL,
+    RESET,
+    RESET_CONT,
+    SET_PRIORITY,
+    SET_UPCALL_MASK,
+    STATUS,
+)
 
 PORT_AHEAD = 24
 """Records ahead at which a port's entry is asked for: far enough to arrive from memory."""
@@ -216,7 +214,7 @@ def other_domain(tables, dom, op, arg0):
     if op == NOTIFY_XEN:
         if ports.is_valid(tables, dom, arg0):
             p = tables.ports[np.uint64(ports.pool_index(tables, dom, arg0))]
-            if p["state"] == ports.INTERDOMAIN:
+            if p["state"] == INTERDOMAIN:
                 return np.int64(p["remote_dom"])
     elif op == RESET or op == ALLOC_UNBOUND:  # which looks for a port that is not busy
         if arg0 & ports.DOMID_MASK < len(tables.domains):
@@ -270,8 +268,7 @@ def replay(tables, trace, outcome, start, stop, routes, prefetching):
             if room <= 0:
                 return start
         end = min(stop, start + min(len(routes), room))
-        if tables.level is not None or tables.guest is not None:
-            timeline.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
+        timeline.begin(tables, trace.ts[np.uint64(start)], trace.ts[np.uint64(end - 1)])
         count = resolve(tables, trace, start, 0, end - start, end, routes, True, prefetching)
         if count:
             times = trace.ts[start : start + count]
@@ -287,7 +284,7 @@ def replay(tables, trace, outcome, start, stop, routes, prefetching):
             room = 0  # it may have notified any number of ports
         start += count
         room -= count
-        actions.go_back(tables, trace.ts[np.uint64(start - 1)])
+        timeline.be(tables, trace.ts[np.uint64(start - 1)])
     return stop
 
 

@@ -6,12 +6,12 @@ or the peer's notify vcpu brings the word up to date, which is rarer by far.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.dtypes import ROUTE_DOM, ROUTE_KIND, ROUTE_VCPU
-
-INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
-IPI = int(abi.PortState.IPI)
+from evtsim.kernels.constants import (
+    INTERDOMAIN,
+    IPI,
+)
 
 
 @hot

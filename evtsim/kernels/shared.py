@@ -61,7 +61,7 @@ def act(tables, outcome, start, ordered, first_group, last_group, prefetching):
             last = ordered.starts[part, group + 1]
             if first < last:
                 times, records = ordered.times[part], ordered.records[part]
-                actions.go_back(tables, times[first])
+                timeline.be(tables, times[first])
                 often = actions.act_in_order(
                     tables, outcome, start, first, last, ordered.routes[part], times, records,
                     often, prefetching,

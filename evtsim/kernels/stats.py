@@ -8,21 +8,18 @@ they were connected is settled when they part, or when somebody looks.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot, hot_if, kernel, kernel_if
-from evtsim.dtypes import XEN_HERE
+from evtsim.dtypes import PORT_LEVEL, XEN_HERE
 from evtsim.kernels import pool, timeline
 from evtsim.kernels.bits import bit, leading_zeros
-
-PORT_LEVEL = 2
-
-FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
-CREATE_DOMAIN = int(abi.Op.CREATE_DOMAIN)
-RESET_CONT = int(abi.Op.RESET_CONT)
-PIRQ = int(abi.PortState.PIRQ)
-VIRQ = int(abi.PortState.VIRQ)
-IPI = int(abi.PortState.IPI)
-
+from evtsim.kernels.constants import (
+    CREATE_DOMAIN,
+    FIRST_NON_HYPERCALL,
+    IPI,
+    PIRQ,
+    RESET_CONT,
+    VIRQ,
+)
 
 # Records -----------------------------------------------------------------------------------------
 

@@ -9,15 +9,17 @@ from evtsim.dtypes import TIMELINE_BINS
 @hot
 def tick(tables, ts):
     """Let it be ts (uint64, ns): what follows happens now."""
-    tables.host[0]["now"] = ts
-    on_tick(tables, ts)
+    if tables.level is not None or tables.guest is not None:  # else nobody asks
+        tables.host[0]["now"] = ts
+        on_tick(tables, ts)
 
 
 @hot
 def be(tables, ts):
     """Let it be ts, which may lie before now: a domain catches up, or has done so."""
-    tables.host[0]["now"] = ts
-    on_jump(tables, ts)
+    if tables.level is not None or tables.guest is not None:
+        tables.host[0]["now"] = ts
+        on_jump(tables, ts)
 
 
 @hot

@@ -6,27 +6,27 @@ in 2010) and the guest's evtchn_do_upcall.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot, hot_if, kernel
 from evtsim.kernels import pool, stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, prefetch, trailing_zeros
+from evtsim.kernels.constants import (
+    EFFECT_COALESCED,
+    EFFECT_MASKED,
+    EFFECT_SELECTED,
+    EFFECT_SET,
+)
 
 pool_index = pool.pool_index
 mark_pending = _vcpu.mark_pending
 wake_pollers = _vcpu.wake_pollers
-
-SET = int(abi.Effect.SET)
-COALESCED = int(abi.Effect.COALESCED)
-MASKED = int(abi.Effect.MASKED)
-SELECTED = int(abi.Effect.SELECTED)
 
 
 @hot
 def select(tables, dom, row, selector):
     """Set a selector bit of a vcpu's and mark the vcpu; the effects."""
     tables.vcpus[row]["pending_sel"] |= selector
-    return SELECTED | mark_pending(tables, dom, row, 1)
+    return EFFECT_SELECTED | mark_pending(tables, dom, row, 1)
 
 
 @hot
@@ -44,7 +44,7 @@ def set_pending(tables, dom, vcpu, port, index, state, often):
     was = np.int64(word["pending"] >> at & ONE)
     if was & often:
         stats.on_notified(tables, dom, index, state, 1, 0, -1)
-        return COALESCED
+        return EFFECT_COALESCED
     masked = np.int64(word["mask"] >> at & ONE) & (was ^ 1)
     word["pending"] |= ONE << at
     stats.on_notified(tables, dom, index, state, was, masked, -1)
@@ -54,7 +54,11 @@ def set_pending(tables, dom, vcpu, port, index, state, often):
     tell = (was | masked) ^ 1
     selected = np.int64(v["pending_sel"] >> n & ONE ^ ONE) & tell
     v["pending_sel"] |= np.uint64(tell) << n
-    effects = COALESCED * was + (SET + MASKED * masked) * (was ^ 1) + SELECTED * selected
+    effects = (
+        EFFECT_COALESCED * was
+        + (EFFECT_SET + EFFECT_MASKED * masked) * (was ^ 1)
+        + EFFECT_SELECTED * selected
+    )
     effects |= mark_pending(tables, dom, row, selected)
     if np.int64(domain["pollers"]) & -(was ^ 1):  # rarely, and one branch
         effects |= wake_pollers(tables, dom, port)

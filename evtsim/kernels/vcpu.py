@@ -5,12 +5,12 @@ Mirrors vcpu_mark_events_pending, do_poll and vcpu_unblock of Xen's scheduler.
 
 import numpy as np
 
-from evtsim import abi
 from evtsim._jit import hot, kernel
 from evtsim.kernels import due, stats
-
-KICK = int(abi.Effect.KICK)
-POLL_WAKE = int(abi.Effect.POLL_WAKE)
+from evtsim.kernels.constants import (
+    EFFECT_KICK,
+    EFFECT_POLL_WAKE,
+)
 
 
 @kernel
@@ -25,7 +25,7 @@ def leave_poll(tables, dom, row):
 
 @kernel
 def unblock(tables, dom, row):
-    """End a vcpu's poll; POLL_WAKE if it was blocked (vcpu_unblock).
+    """End a vcpu's poll; EFFECT_POLL_WAKE if it was blocked (vcpu_unblock).
 
     One that polls port 0 stays in poll_mask: Xen takes a poll_evtchn of 0 for none.
     """
@@ -36,7 +36,7 @@ def unblock(tables, dom, row):
         return 0
     v["blocked"] = 0
     stats.on_poll_wake(tables, row)
-    return POLL_WAKE
+    return EFFECT_POLL_WAKE
 
 
 @hot
@@ -46,7 +46,7 @@ def mark_pending(tables, dom, row, told):
     pending = np.int64(v["upcall_pending"])
     kicked = told & (pending ^ 1)
     v["upcall_pending"] = pending | told
-    effects = kicked * KICK
+    effects = kicked * EFFECT_KICK
     if tables.level is not None or tables.guest is not None:
         if kicked:
             stats.on_kick(tables, dom, row)

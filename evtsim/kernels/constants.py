@@ -1,0 +1,78 @@
+"""abi's numbers as kernels use them: numba wants plain integers, under names of a module."""
+
+from evtsim import abi
+
+DOMID_SELF = abi.DOMID_SELF
+FIRST_NON_HYPERCALL = abi.FIRST_NON_HYPERCALL
+NR_VIRQS = abi.NR_VIRQS
+
+BIND_INTERDOMAIN = int(abi.Op.BIND_INTERDOMAIN)
+BIND_VIRQ = int(abi.Op.BIND_VIRQ)
+BIND_PIRQ = int(abi.Op.BIND_PIRQ)
+CLOSE = int(abi.Op.CLOSE)
+SEND = int(abi.Op.SEND)
+STATUS = int(abi.Op.STATUS)
+ALLOC_UNBOUND = int(abi.Op.ALLOC_UNBOUND)
+BIND_IPI = int(abi.Op.BIND_IPI)
+BIND_VCPU = int(abi.Op.BIND_VCPU)
+UNMASK = int(abi.Op.UNMASK)
+RESET = int(abi.Op.RESET)
+INIT_CONTROL = int(abi.Op.INIT_CONTROL)
+EXPAND_ARRAY = int(abi.Op.EXPAND_ARRAY)
+SET_PRIORITY = int(abi.Op.SET_PRIORITY)
+RESET_CONT = int(abi.Op.RESET_CONT)
+RAISE_VIRQ = int(abi.Op.RAISE_VIRQ)
+RAISE_PIRQ = int(abi.Op.RAISE_PIRQ)
+MASK = int(abi.Op.MASK)
+CLEAR_PENDING = int(abi.Op.CLEAR_PENDING)
+UPCALL = int(abi.Op.UPCALL)
+POLL = int(abi.Op.POLL)
+SET_UPCALL_MASK = int(abi.Op.SET_UPCALL_MASK)
+ALLOC_XEN = int(abi.Op.ALLOC_XEN)
+FREE_XEN = int(abi.Op.FREE_XEN)
+NOTIFY_XEN = int(abi.Op.NOTIFY_XEN)
+DESTROY_DOMAIN = int(abi.Op.DESTROY_DOMAIN)
+CREATE_DOMAIN = int(abi.Op.CREATE_DOMAIN)
+
+FAULT_IN = int(abi.Fault.IN)
+FAULT_OUT = int(abi.Fault.OUT)
+
+EPERM = int(abi.Errno.EPERM)
+ENOENT = int(abi.Errno.ENOENT)
+ESRCH = int(abi.Errno.ESRCH)
+EACCES = int(abi.Errno.EACCES)
+EFAULT = int(abi.Errno.EFAULT)
+EBUSY = int(abi.Errno.EBUSY)
+EEXIST = int(abi.Errno.EEXIST)
+EINVAL = int(abi.Errno.EINVAL)
+ENOSPC = int(abi.Errno.ENOSPC)
+ENOSYS = int(abi.Errno.ENOSYS)
+EOPNOTSUPP = int(abi.Errno.EOPNOTSUPP)
+
+FREE = int(abi.PortState.FREE)
+RESERVED = int(abi.PortState.RESERVED)
+UNBOUND = int(abi.PortState.UNBOUND)
+INTERDOMAIN = int(abi.PortState.INTERDOMAIN)
+PIRQ = int(abi.PortState.PIRQ)
+VIRQ = int(abi.PortState.VIRQ)
+IPI = int(abi.PortState.IPI)
+
+STATUS_CLOSED = int(abi.Status.CLOSED)
+STATUS_UNBOUND = int(abi.Status.UNBOUND)
+STATUS_INTERDOMAIN = int(abi.Status.INTERDOMAIN)
+STATUS_PIRQ = int(abi.Status.PIRQ)
+STATUS_VIRQ = int(abi.Status.VIRQ)
+STATUS_IPI = int(abi.Status.IPI)
+
+EFFECT_SET = int(abi.Effect.SET)
+EFFECT_COALESCED = int(abi.Effect.COALESCED)
+EFFECT_MASKED = int(abi.Effect.MASKED)
+EFFECT_SELECTED = int(abi.Effect.SELECTED)
+EFFECT_KICK = int(abi.Effect.KICK)
+EFFECT_POLL_WAKE = int(abi.Effect.POLL_WAKE)
+EFFECT_DROPPED = int(abi.Effect.DROPPED)
+EFFECT_XEN = int(abi.Effect.XEN)
+EFFECT_SAVED = int(abi.Effect.SAVED)
+EFFECT_NO_CONTROL_BLOCK = int(abi.Effect.NO_CONTROL_BLOCK)
+
+TIMER = int(abi.Virq.TIMER)
