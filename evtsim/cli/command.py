@@ -31,14 +31,18 @@ class Command(TyperCommand):
             raise typer.BadParameter(f"{word!r} (expected a number from 0 on)", ctx=ctx) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, unless a file's name that it was given is empty."""
+        """Run the command, unless a word that it was given is empty: a script's unset variable."""
         for option in self.params:
-            label = option.metavar or option.name.upper()
             given = ctx.params.get(option.name)
             empty = given == "" or (isinstance(given, (list, tuple)) and "" in given)
-            if empty and PATHS.search(label):
+            # By name: recent typers bring a click, and an enum, of their own.
+            if empty and ctx.get_parameter_source(option.name).name == "COMMANDLINE":
+                label = option.metavar or option.name.upper()
                 typed = option.opts[0] if option.opts[0].startswith("-") else label
-                raise ArgumentError(typed, "", "a file or a folder")
+                if PATHS.search(label):
+                    raise ArgumentError(typed, "", "a file or a folder")
+                if typed != label:  # the commands know better what else an argument can be
+                    raise ArgumentError(typed, "", "a value")
         try:
             return super().invoke(ctx)
         except ArgumentError as error:
