@@ -16,7 +16,6 @@ from pathlib import Path
 
 import evtsim
 from evtsim import Trace, workloads
-from evtsim.cli.output import count
 from evtsim.trace import TraceReader
 from evtsim.trace.digest import Digest
 
@@ -117,7 +116,7 @@ def main(records, folder):
 
 
 if __name__ == "__main__":
-    number = count(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000
     place = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp())
     try:
         main(number, place)

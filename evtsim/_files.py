@@ -5,20 +5,31 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from evtsim.errors import FOLDER_FOR_FILE, NO_FOLDER, EvtsimError, reason
 
+TEMPORARY = re.compile(r"\..*~.*")
+"""Names of files that are being written: of all these are gone at the end."""
+
 
 @contextlib.contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what the system says within into an EvtsimError that names this path."""
+    """Turn what the system says within into an EvtsimError.
+
+    It names the file that the system names, or else this path: so too for a temporary file, of
+    which the user has never heard.
+    """
     try:
         yield
     except OSError as error:
-        raise EvtsimError(f"{os.fspath(path)}: {reason(error)}") from None
+        named = error.filename if isinstance(error.filename, str) else os.fspath(path)
+        if TEMPORARY.fullmatch(os.path.basename(named)):  # noqa: PTH119
+            named = os.fspath(path)
+        raise EvtsimError(f"{named}: {reason(error)}") from None
 
 
 def folder_made(path: str | os.PathLike[str]) -> Path:
@@ -83,20 +94,16 @@ def written_whole(
     check_target(path, overwrite=overwrite)
     target = Path(path).resolve()  # a link stays one
     if target.exists() and not target.is_file():
-        yield target
+        with naming(path):
+            yield target
         return
+    suffixes = "".join(Path(path).suffixes)
+    temporary = target.parent / f".evtsim-{secrets.token_hex(8)}~{suffixes}"
     with naming(path):
-        handle, name = tempfile.mkstemp(
-            prefix=".", suffix="~" + "".join(target.suffixes), dir=target.parent
-        )
-    os.close(handle)
-    temporary = Path(name)
+        temporary.touch(exist_ok=False)
     try:
         with naming(path):
             yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            temporary.chmod(0o666 & ~umask)
             if durable:
                 sync(temporary)
             temporary.replace(target)
@@ -117,7 +124,7 @@ def sync(path: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove what a process that was killed in :func:`written_whole` left in a folder of ours."""
-    for path in folder.glob(".*~*"):
+    for path in folder.glob(".evtsim-*~*"):
         path.unlink(missing_ok=True)
 
 
@@ -130,11 +137,12 @@ def held(folder: Path) -> Iterator[None]:
     EvtsimError
         Another process holds it.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    with naming(folder):
+        handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with the process, however it ends
         yield
     except BlockingIOError:
-        raise EvtsimError(f"{folder}: another replay is writing here") from None
+        raise EvtsimError(f"{folder}: another process is writing here") from None
     finally:
         os.close(handle)

@@ -82,6 +82,12 @@ class Op(IntEnum):
     CREATE_DOMAIN = 75
 
 
+GIVE_RESULT = (
+    *(Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_PIRQ, Op.STATUS, Op.ALLOC_UNBOUND, Op.BIND_IPI),
+    Op.INIT_CONTROL,
+)
+"""Hypercalls that copy a result out, which Fault.OUT keeps them from."""
+
 OP_ARGS: dict[Op, tuple[str, ...]] = {
     Op.BIND_INTERDOMAIN: ("remote_dom", "remote_port"),
     Op.BIND_VIRQ: ("virq", "vcpu"),

@@ -79,6 +79,12 @@ class ArgumentError(EvtsimError):
         return self if name == self.name else ArgumentError(name, self.value, self.expected)
 
 
+def check_at_least_one(name: str, value: Any) -> None:
+    """Raise an ArgumentError unless a value is a whole number from 1 on."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < 1:
+        raise ArgumentError(name, value, "a whole number, 1 or more")
+
+
 class HostError(EvtsimError):
     """A host's description does not make sense, or there is none."""
 

@@ -81,7 +81,7 @@ class Outcomes:
 
         from evtsim.frames import errno_names
 
-        frame = pd.DataFrame(dict(self.fields()), copy=False)
+        frame = pd.DataFrame(dict(self.fields()), copy=True)
         if self.rc is not None:
             frame["errno_name"] = errno_names(self.rc)
         return frame

@@ -7,6 +7,7 @@ gets its own when it is whole and the disk has it.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,6 +18,10 @@ from evtsim.errors import EvtsimError
 
 if TYPE_CHECKING:
     from evtsim.dtypes import Array
+
+PART = re.compile(r"part-\d{6,}\.parquet")
+UNFINISHED = re.compile(r"\.part-\d{6,}\.parquet~")
+"""Names of parts, and of the one that is being written: no other file is ever touched."""
 
 Opener = Callable[[str], AbstractContextManager[Callable[..., None]]]
 """Begins a file of this name; what it gives takes the rows."""
@@ -62,12 +67,20 @@ class PartFolder:
             finally:
                 self._abort()
 
+    def check(self) -> None:
+        """Raise an EvtsimError if the folder has files that are no parts."""
+        if self.path.is_dir():
+            for path in sorted(self.path.iterdir()):
+                if not PART.fullmatch(path.name) and not UNFINISHED.fullmatch(path.name):
+                    raise EvtsimError(
+                        f"{self.path}: has other files, {path.name} (expected part files)"
+                    )
+
     def _clear(self, sizes: Sequence[int] | None, overwrite: bool) -> None:
+        self.check()
         here = sorted(self.path.iterdir())
-        parts = [path for path in here if path.match("part-*.parquet")]
-        unfinished = [path for path in here if path.match(".part-*.parquet~")]
-        if others := [path.name for path in here if path not in (*parts, *unfinished)]:
-            raise EvtsimError(f"{self.path}: has other files, {others[0]} (expected part files)")
+        parts = [path for path in here if PART.fullmatch(path.name)]
+        unfinished = [path for path in here if UNFINISHED.fullmatch(path.name)]
         if sizes is None and parts and not overwrite:
             raise EvtsimError(f"{self.path}: holds part files already (--force replaces them)")
         for number, size in enumerate(sizes or ()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import html
 import json
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import __version__, abi, statistics
-from evtsim._files import folder_made, sweep, written_whole
+from evtsim._files import folder_made, held, sweep, written_whole
 from evtsim.abi import Effect
 from evtsim.dtypes import PORT_LEVEL, TALLY_OPS
 from evtsim.errors import EvtsimError, reason
@@ -204,7 +205,8 @@ class Run:
         """Return the run in a few numbers.
 
         records, errors (records with rc below 0), domains (alive at the end), delivered (by
-        upcalls), duration_ns (first to last ts), and one
+        upcalls), duration_ns (first to last ts; with a
+        guest that was let go on, to the last thing that it did), and one
         count of records for each effect.
         """
         host = self.state.tables.host[0]
@@ -236,23 +238,21 @@ class Run:
         overwrite : bool
             Whether files of a run that is there already may be replaced.
         """
-        from evtsim import checkpoint
-
         target = Path(folder)
         if (target / DESCRIPTION).exists() and not overwrite:
             raise EvtsimError(f"{folder}: holds a run already (--force replaces it)")
         folder_made(target)
-        (target / DESCRIPTION).unlink(missing_ok=True)  # no run until this one is whole
-        sweep(target)
-        for name in (*FRAMES, "outcomes"):
-            (target / f"{name}.parquet").unlink(missing_ok=True)
-        checkpoint.save(target / STATE, self.state)
+        with held(target):
+            sweep(target)
+            self._write(target)
+
+    def _write(self, target: Path) -> None:
+        """Write everything, and only then let it take the place of a run that is there."""
+        from evtsim import checkpoint
+
         kept = {name: getattr(self, name) for name in FRAMES if self.has(name)}
         if self.outcomes is not None:
             kept["outcomes"] = self.outcomes.frame()
-        for name, frame in kept.items():
-            with written_whole(target / f"{name}.parquet") as temporary:
-                frame.to_parquet(temporary, index=False)
         description = {
             "version": __version__,
             "source": self.source,
@@ -262,8 +262,16 @@ class Run:
         }
         if self.parts:
             description["parts"] = self.parts
-        with written_whole(target / DESCRIPTION) as temporary:
-            temporary.write_text(json.dumps(description, indent=1) + "\n")
+        with contextlib.ExitStack() as stack:  # which lets the last one go first
+            text = stack.enter_context(written_whole(target / DESCRIPTION))
+            text.write_text(json.dumps(description, indent=1) + "\n")
+            checkpoint.save(stack.enter_context(written_whole(target / STATE)), self.state)
+            for name, frame in kept.items():
+                temporary = stack.enter_context(written_whole(target / f"{name}.parquet"))
+                frame.to_parquet(temporary, index=False)
+            (target / DESCRIPTION).unlink(missing_ok=True)  # no run until this one is whole
+            for name in {*FRAMES, "outcomes"}.difference(kept):
+                (target / f"{name}.parquet").unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> Run:

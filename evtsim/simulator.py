@@ -499,5 +499,9 @@ def _columns_of(outcomes: Outcomes) -> OutcomeColumns:
 
 def _advance(state: State, ts: int) -> None:
     """Let the guests do what is due before ts, with as much room in the log as they need."""
+    row = state.tables.host
+    if not row["started"][0] and not row["records"][0] and ts != NEVER:
+        row["started"] = 1  # with and without statistics
+        row["first_ts"] = ts
     while not advance(state.tables, np.uint64(ts)):
         state.grow()

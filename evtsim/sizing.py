@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import json
 import os
 import time
@@ -128,17 +129,15 @@ def _estimate(path: str, file_bytes: int) -> tuple[int | None, bool]:
     And tell whether that was all of it.
     """
     with Path(path).open("rb") as raw:
-        text = b""
-        unpack = zlib.decompressobj(31).decompress if path.endswith(".gz") else bytes
+        stream = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
         try:
-            while len(text) < LOOKED_AT and (block := raw.read(1 << 16)):
-                text += unpack(block)
-        except zlib.error:
+            text = stream.read(LOOKED_AT)
+        except (EOFError, OSError, zlib.error):
             return None, False
         used = raw.tell()
     lines = text.splitlines()
     records = sum(bool(line.strip()) and not line.lstrip().startswith(b"#") for line in lines) - 1
-    if used >= file_bytes:
+    if len(text) < LOOKED_AT:
         return max(records, 0), True
     return round(records * file_bytes / max(used, 1)), False
 

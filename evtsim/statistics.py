@@ -156,8 +156,8 @@ def timeline(state: State) -> pd.DataFrame:
     used = (int(host["bin_end"]) >> shift) - (int(host["first_ts"]) >> shift) + 1
     if not host["started"]:
         used = 0
-    bins = state.tables.timeline[:used]
-    groups = bins.shape[1]
+    groups = ((len(state.host) - 1) >> int(host["group_shift"])) + 1
+    bins = state.tables.timeline[:used, :groups]
     start = ((int(host["first_ts"]) >> shift) + np.arange(used, dtype=np.uint64)) << np.uint64(
         shift
     )
@@ -168,7 +168,7 @@ def timeline(state: State) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "start_ns": np.concatenate([start, np.tile(start, groups)]),
-            "width_ns": 1 << shift,
+            "width_ns": np.uint64(1 << shift),
             "group": np.concatenate([np.full(used, -1), np.repeat(np.arange(groups), used)]),
             "first_dom": np.concatenate([np.zeros(used, np.int64), np.repeat(first, used)]),
             "last_dom": np.concatenate([np.full(used, len(state.host) - 1), np.repeat(last, used)]),

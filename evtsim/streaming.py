@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import __version__
+from evtsim._files import naming
 from evtsim.dtypes import Columns
 from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.guest import Guest
@@ -234,6 +235,8 @@ class LongReplay:
     # Beginning, going on -------------------------------------------------------------------------
 
     def __enter__(self) -> LongReplay:
+        for folder in self.folders.values():
+            folder.check()  # of all, before the first one is cleared
         with contextlib.ExitStack() as stack:
             sizes: Mapping[str, list[int]] | None = None
             if self.checkpoints is not None:
@@ -393,7 +396,11 @@ class LongReplay:
 
     def _apply(self, piece: Trace, digest: Digest, write: Write | None) -> None:
         if self._finished:
-            raise self._another_trace()
+            assert self.checkpoints is not None
+            raise EvtsimError(
+                f"{self.checkpoints.path}: was finished after {self._skip:,} records, and "
+                f"{self.reader.path or 'the trace'} has more now (--force starts anew)"
+            )
         if self.done == (self.parts + 1) * (self.every or EVERY):
             self._end_part(finished=False)
             self._begin_part(self.done)
@@ -404,9 +411,11 @@ class LongReplay:
         if outcomes is not None:
             for part in self._rows(len(piece)):
                 columns = Columns(*(column[part] for column in piece.columns))
-                for take in (write, into):
-                    if take is not None:
-                        take(columns, outcomes[part])
+                if write is not None:
+                    write(columns, outcomes[part])
+                if folder is not None and into is not None:
+                    with naming(folder.path):
+                        into(columns, outcomes[part])
         self._write_deliveries()
         self.done += len(piece)
         self.applied += len(piece)
@@ -438,7 +447,8 @@ class LongReplay:
         """Write what was delivered since the last time; the domains have all caught up."""
         folder = self.folders.get("deliveries")
         if folder is not None and folder.write is not None:
-            folder.write(self.sim.state.take_deliveries())
+            with naming(folder.path):
+                folder.write(self.sim.state.take_deliveries())
 
     def _end_part(self, *, finished: bool) -> None:
         """End the part in every folder, and then keep where the replay is."""

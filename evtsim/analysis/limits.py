@@ -43,7 +43,8 @@ def exhaustion(run: Run) -> pd.DataFrame:
     frame["usable"] = run.domains["limit"].astype(np.int64) - 1
     frame["peak_share"] = share(frame["in_use_peak"], frame["usable"])
     frame["enospc"] = frame["dom"].map(failed["records"].sum()).fillna(0).astype(np.int64)
-    frame["first_enospc_ns"] = frame["dom"].map(failed["first_ts"].min()).astype("UInt64")
+    first = failed["first_ts"].min().astype("UInt64")  # a float would round it
+    frame["first_enospc_ns"] = first.reindex(frame["dom"]).array
     frame["growth"] = _growth(run, frame)
     left = (frame["usable"] - frame["in_use"]) / frame["growth"].where(frame["growth"] > 0)
     frame["forecast_ns"] = float(host["last_ts"]) + left * 1e9

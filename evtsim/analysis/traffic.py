@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evtsim.analysis._common import per_second, share
+from evtsim.errors import check_at_least_one
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,9 +50,15 @@ def matrix(run: Run, most: int = 256) -> pd.DataFrame:
     DataFrame
         Notifications, int64: a row for every sender (index "dom"), a column for every target;
         labels are the first domids of their groups.
+
+    Raises
+    ------
+    ArgumentError
+        most is not a whole number from 1 on.
     """
     import pandas as pd
 
+    check_at_least_one("most", most)
     pairs = run.edges
     together = -(-len(run.host) // most)
     first = np.arange(0, len(run.host), together)

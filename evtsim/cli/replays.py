@@ -224,12 +224,17 @@ def split_outputs(
 
 def check_outputs(files: dict[str, str | None], save: str | None, force: bool) -> None:
     """Raise an error now rather than after the work, or half of it."""
-    from evtsim.errors import EvtsimError
+    from evtsim.errors import FILE_FOR_FOLDER, EvtsimError
     from evtsim.run import DESCRIPTION
 
     check_files({f"--{name}": path for name, path in files.items()}, force)
     if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
         raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
+    if save is not None and Path(save).exists() and not Path(save).is_dir():
+        raise EvtsimError(f"{save}: {FILE_FOR_FOLDER}")
+    for name, path in files.items():
+        if save is not None and path is not None and Path(path).resolve() == Path(save).resolve():
+            raise EvtsimError(f"{save}: cannot hold both --{name} and --save")
 
 
 def check_files(paths: dict[str, str | None], force: bool) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import numpy as np
+
 from evtsim import cluster
 from evtsim._files import folder_made, naming, written_whole
 from evtsim.errors import ArgumentError, EvtsimError
@@ -92,7 +94,7 @@ def replay(
     """
     hosts = named(specs)
     settings = Settings(guest, stats, drain, host)
-    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+    if isinstance(retries, bool) or not isinstance(retries, (int, np.integer)) or retries < 0:
         raise ArgumentError("retries", retries, "0 or more")
     folder = None if save is None else _prepare(Path(save).absolute(), settings, overwrite)
     tasks = [

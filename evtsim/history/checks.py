@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable
 
 from evtsim import abi
-from evtsim.abi import OP_ARGS, Errno, Fault, Op, PortState
+from evtsim.abi import GIVE_RESULT, OP_ARGS, Errno, Fault, Op, PortState
 from evtsim.history import xen
 from evtsim.history.moment import Moment, named
 
@@ -111,13 +111,6 @@ IN_FRONT_OF_CREATE = (
     VCPU_EXISTS,
     Check(Errno.EEXIST, "the domain is alive", _exists, FRONT, xen.NOBODY),
 )
-
-
-GIVE_RESULT = (
-    *(Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_PIRQ, Op.STATUS, Op.ALLOC_UNBOUND, Op.BIND_IPI),
-    Op.INIT_CONTROL,
-)
-"""Hypercalls that copy a result out."""
 
 
 def result_unwritable(m: Moment) -> str | None:

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from evtsim import abi
-from evtsim.abi import OP_ARGS, Errno, Op
+from evtsim.abi import GIVE_RESULT, OP_ARGS, Errno, Op
 from evtsim.errors import EvtsimError
 from evtsim.history import deeds, xen
 from evtsim.history.checks import (
-    GIVE_RESULT,
     IN_FRONT,
     IN_FRONT_OF_CREATE,
     RESULT,

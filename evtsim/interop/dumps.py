@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import os
 import sys
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,9 @@ def _load(log: str | bytes | os.PathLike[str]) -> tuple[str, bytes]:
     try:
         data = Path(name).read_bytes()
         return name, gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, ValueError) as error:
+    except (EOFError, zlib.error):
+        raise EvtsimError(f"{name}: not a whole gzip file") from None
+    except (OSError, ValueError) as error:
         raise EvtsimError(f"{name}: {reason(error)}") from None
 
 

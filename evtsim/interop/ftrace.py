@@ -165,7 +165,12 @@ class _Reader:
 
     def frame(self) -> pd.DataFrame:
         """Return everything by time."""
-        table = np.array(self.rows, np.int64).reshape(-1, 7)
+        try:
+            table = np.array(self.rows, np.int64).reshape(-1, 7)
+        except OverflowError:
+            raise EvtsimError(
+                f"{self.name}: a number of more than 63 bits (expected numbers that ftrace writes)"
+            ) from None
         table = table[np.argsort(table[:, 0], kind="stable")]
         ts, pcpu, dom, vcpu, kind, value, pid = table.T
         frame: pd.DataFrame = frame_of(ts - ts[:1].sum(), pcpu, dom, vcpu, kind, value)

@@ -137,8 +137,8 @@ class Watch:
         """Replay the trace up to the window's end."""
         began = ended = False
         for start, columns, _ in trace.stretches(PIECE):
-            low = int(np.searchsorted(columns.ts, self.first, "left"))
-            high = int(np.searchsorted(columns.ts, self.last, "right"))
+            low = int(np.searchsorted(columns.ts, np.uint64(self.first), "left"))
+            high = int(np.searchsorted(columns.ts, np.uint64(self.last), "right"))
             if low and not began:
                 self.sim.apply(_part(columns, 0, low), outcomes=False)
                 self.sim.state.take_deliveries()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evtsim.errors import EvtsimError
+from evtsim.errors import EvtsimError, check_at_least_one
 from evtsim.frames import op_names
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def over_time(observations: pd.DataFrame, bins: int = 64) -> pd.DataFrame:
     Parameters
     ----------
     bins : int
-        The most bins; each is 2^k ns wide and begins at a multiple of that.
+        The most bins; each is 2^k ns wide and begins at a multiple of that. An ArgumentError if it
+        is not a whole number from 1 on.
 
     Returns
     -------
@@ -147,6 +148,7 @@ def over_time(observations: pd.DataFrame, bins: int = 64) -> pd.DataFrame:
         out.
     """
     check(observations)
+    check_at_least_one("bins", bins)
     rows = observations[observations["kind"].isin(["event_channel_op", "upcall"])]
     last = int(observations["ts_ns"].max()) if len(observations) else 0
     width = 1

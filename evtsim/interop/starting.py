@@ -151,6 +151,8 @@ def state_of(
         _fill_fifo(state, fifo, ports, queues)
     _fill_polls(state, snapshot)
     state.tables.host["last_ts"] = state.tables.host["now"] = ts
+    state.tables.host["started"] = 1  # time begins with the dump
+    state.tables.host["first_ts"] = ts
     if level:
         _fill_statistics(state, ports)
     return state, notes
@@ -400,9 +402,7 @@ def _fill_statistics(state: State, ports: Columns) -> None:
     tables.port_stats["set"][index] = pending
     tables.port_stats["type"][index[pending]] = (kind + 4 * (priority + 1))[pending]
     size = len(state.host)
-    row = tables.host[0]  # the timeline begins with the dump
-    row["started"] = 1
-    row["first_ts"] = ts
+    row = tables.host[0]
     row["bin_end"] = ts | ((np.uint64(1) << row["bin_shift"]) - np.uint64(1))
     stats, first = tables.domain_stats, tables.timeline[0]
     group = ports["dom"] >> int(tables.host["group_shift"][0])

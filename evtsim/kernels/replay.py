@@ -157,7 +157,7 @@ def has_room(tables):
 
 @kernel
 def apply(tables, trace, outcome, i):
-    """Apply a record that `apply_quickly` leaves; False if it needs room that there is not."""
+    """Apply a record that `resolve` leaves; False if it needs room that there is not."""
     dom = np.int64(trace.dom[i])
     vcpu = np.int64(trace.vcpu[i])
     op = np.int64(trace.op[i])

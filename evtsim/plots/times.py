@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import analysis
+from evtsim.dtypes import TIMELINE
+from evtsim.errors import EvtsimError, shown
 from evtsim.plots._canvas import (
     COLOURS,
     add_grid,
@@ -52,22 +54,38 @@ def timeline(
     Returns
     -------
     Axes
+
+    Raises
+    ------
+    EvtsimError
+        The timeline has no such column.
     """
-    ax = axes(ax)
     frame = frame_of(data, lambda run: run.timeline)
+    counts = [counts] if isinstance(counts, str) else list(counts)
+    for name in counts:
+        if name not in (TIMELINE.names or ()):
+            raise EvtsimError(
+                f"counts has {shown(name)} (expected some of: {', '.join(TIMELINE.names or ())})"
+            )
+    ax = axes(ax)
     frame = frame[frame["group"] == -1]
-    start, unit = _from_start(frame)
+    start, unit, ns = _from_start(frame)
     ax.set(xlabel=FROM_START.format(unit), ylabel="notifications and events (per second)")
     if not has_data(ax, frame, "no records"):
         return ax
     first = np.arange(0, len(frame), _step(len(frame), COLUMNS))
     seconds = np.add.reduceat(frame["width_ns"].to_numpy(), first) / 1e9
-    for i, (name, colour) in enumerate(zip(counts, COLOURS, strict=False)):
+    for i, name in enumerate(counts):
         rate = np.add.reduceat(frame[name].to_numpy(), first) / seconds
         # Thinner from line to line: set and delivered often lie upon each other.
         width = max(2.4 - 0.8 * i, 0.8)
-        ax.step(start.iloc[first], rate, where="post", color=colour, linewidth=width, label=name)
-    ax.set_ylim(bottom=0)
+        ends = np.append(start.iloc[first], _duration(frame) / ns)
+        ax.step(
+            ends, np.append(rate, rate[-1]), where="post", label=name, linewidth=width,
+            color=COLOURS[i % len(COLOURS)], linestyle="--" if i >= len(COLOURS) else "-",
+        )  # fmt: skip
+    if ax.get_ylim()[0] > 0:
+        ax.set_ylim(bottom=0)
     ax.margins(x=0.01)
     plain_numbers(ax.yaxis)
     add_grid(ax)
@@ -93,24 +111,33 @@ def pending(data: Data, ax: Axes | None = None) -> Axes:
     ax = axes(ax)
     frame = frame_of(data, analysis.pending)
     frame = frame[frame["group"] >= 0]
-    start, unit = _from_start(frame)
+    _, unit, ns = _from_start(frame)
     ax.set(xlabel=FROM_START.format(unit), ylabel="domain (domid)")
     if not has_data(ax, frame, "no records"):
         return ax
     groups = frame["group"].nunique()
     table = _largest(frame["pending"].to_numpy().reshape(groups, -1))
-    end = start.max() * (1 + 1 / (len(start) // groups)) or 1.0
-    extent = (0.0, end, -0.5, frame["last_dom"].max() + 0.5)
+    together = (frame["last_dom"] - frame["first_dom"]).max() + 1  # the last group may have fewer
+    top = frame["first_dom"].max() + together - 0.5
+    extent = (0.0, _duration(frame) / ns, -0.5, top)
     add_heat(ax, table, extent, "pending bits (ports)")
     whole_numbers(ax.yaxis)
     return ax
 
 
-def _from_start(frame: Any) -> tuple[Any, str]:
-    """Return the times from the first bin, and their unit."""
+def _from_start(frame: Any) -> tuple[Any, str, float]:
+    """Return the times from the first bin, their unit, and how many ns that is."""
     start = frame["start_ns"] - (frame["start_ns"].min() if len(frame) else 0)
-    unit, ns = time_unit(start.max() if len(frame) else 0)
-    return start / ns, unit
+    unit, ns = time_unit(_duration(frame))
+    return start / ns, unit, ns
+
+
+def _duration(frame: Any) -> float:
+    """Return how long the bins last together, in ns."""
+    if not len(frame):
+        return 0.0
+    last = int(frame["start_ns"].max()) - int(frame["start_ns"].min())
+    return float(last + int(frame["width_ns"].iloc[0]))
 
 
 def _largest(table: Any) -> Any:

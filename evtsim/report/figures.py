@@ -79,7 +79,9 @@ def _svg(name: str, draw: Callable[[Axes], Axes]) -> str:
 
     # Ids in it are hashes of what they name: those of different plots must differ.
     style: Any = {**STYLE, "svg.hashsalt": name}
-    with mpl.rc_context(style):
+    with mpl.rc_context():
+        mpl.rcdefaults()  # a page does not depend on how others like their plots
+        mpl.rcParams.update(style)
         canvas = Canvas(figsize=INCHES, layout="constrained")
         draw(canvas.subplots())
         file = io.StringIO()

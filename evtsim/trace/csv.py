@@ -11,6 +11,7 @@ import gzip
 import io
 import itertools
 import json
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,7 +182,7 @@ def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[s
             with contextlib.suppress(ValueError, RecursionError):  # a comment of somebody else's
                 data = json.loads(text)
                 meta = data if isinstance(data, dict) else meta
-        elif name == "first" and text.strip().isdecimal():
+        elif name == "first" and re.fullmatch(r"\d{1,19}", text.strip(), re.ASCII):
             first = int(text)
     return host, meta, first
 

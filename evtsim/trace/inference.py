@@ -29,7 +29,7 @@ def infer_domains(trace: Trace) -> Array:
     vcpus = np.zeros(count, np.int64)
     for ops, numbers in (
         (None, columns.vcpu),
-        ((Op.BIND_IPI,), columns.arg0),
+        ((Op.BIND_IPI, Op.INIT_CONTROL), columns.arg0),
         ((Op.BIND_VIRQ, Op.BIND_VCPU, Op.RAISE_VIRQ), columns.arg1),
     ):
         used = real & (numbers < abi.MAX_VCPUS)

@@ -166,7 +166,10 @@ class Trace:
                 raise TraceError(
                     "no such column", field=field, value=name, expected=", ".join(map(str, frame))
                 )
-        source = {field: frame[name].to_numpy() for field, name in names.items() if name in frame}
+        # Copies: who goes on to edit the frame does not edit the trace.
+        source = {
+            field: frame[name].to_numpy(copy=True) for field, name in names.items() if name in frame
+        }
         return cls([Chunk.of(*door.fit_all(source, Place(), door.fit_array))], host, meta)
 
     @classmethod
@@ -327,10 +330,10 @@ class Trace:
         from evtsim.frames import op_names
 
         columns, recorded = self._whole()
-        frame = pd.DataFrame(columns._asdict(), copy=False)
+        frame = pd.DataFrame(columns._asdict(), copy=True)  # the trace's own are read-only
         frame.insert(FIELDS.index("op") + 1, "op_name", op_names(columns.op))  # type: ignore[arg-type]
         for name, column in recorded.fields() if recorded else ():
-            frame[OUT_PREFIX + name] = column
+            frame[OUT_PREFIX + name] = column.copy()
         return frame
 
     # Keeping -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import abi
-from evtsim.abi import OP_ARGS, Fault, Op
+from evtsim.abi import GIVE_RESULT, OP_ARGS, Fault, Op
 from evtsim.errors import EvtsimError, HostError, TraceError
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from evtsim.host import Host
     from evtsim.trace.trace import Trace
 
-GIVES_RESULT = [
-    Op.BIND_INTERDOMAIN, Op.BIND_VIRQ, Op.BIND_PIRQ, Op.STATUS, Op.ALLOC_UNBOUND, Op.BIND_IPI
-]  # fmt: skip
 PORT_IN_ARG0 = [op for op, names in OP_ARGS.items() if names[:1] == ("port",)]
 
 
@@ -126,7 +123,7 @@ def _notes(columns: Columns, host: Host) -> Iterator[tuple[str, str, Array]]:
     hypercall = here & (op < abi.FIRST_NON_HYPERCALL)
     into = hypercall & (columns.flags & Fault.IN != 0)
     yield "fault when copying the arguments in", "EFAULT", into
-    out = hypercall & np.isin(op, GIVES_RESULT) & (columns.flags & Fault.OUT != 0)
+    out = hypercall & np.isin(op, GIVE_RESULT) & (columns.flags & Fault.OUT != 0)
     yield "fault when copying the result out, unless it fails before", "EFAULT", out
 
     limit = np.where(host.domains["word_bits"][row] == 64, abi.MAX_PORT_2L[64], abi.MAX_PORT_2L[32])

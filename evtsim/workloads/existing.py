@@ -128,7 +128,7 @@ class Existing:
                 made = np.concatenate([waiting, self._window(window)])
                 window += 1
                 made = made[np.argsort(made["ts"], kind="stable")]
-                whole = int(np.searchsorted(made["ts"], window * WINDOW * self.step))
+                whole = int(np.searchsorted(made["ts"], np.uint64(window * WINDOW * self.step)))
                 ready, waiting = np.concatenate([ready, made[:whole]]), made[whole:]
             piece, ready = ready[:size], ready[size:]
             yield Columns(*(np.ascontiguousarray(piece[name]) for name in Columns._fields))

@@ -68,6 +68,8 @@ class Parameter:
         """
         if isinstance(value, np.generic):
             value = value.item()
+        if type(value) is int and str(value) in self.choices:
+            value = str(value)  # 32 bits are a number to most people
         number: Any = value
         if isinstance(value, str) and not self.choices:
             number = _read_number(value, TIMES if self.unit == "ns" else SUFFIXES)

@@ -182,7 +182,7 @@ class Stream:
             chosen = np.flatnonzero(piece.op != Op.UPCALL)
         end, last = len(piece.ts[chosen]), False
         if self._duration is not None:
-            end = int(np.searchsorted(piece.ts[chosen], self._duration))
+            end = int(np.searchsorted(piece.ts[chosen], np.uint64(self._duration)))
             last = bool(piece.ts[-1] >= self._duration)
         columns = [column[chosen][: min(end, room)] for column in piece]
         columns[0] = columns[0] + np.uint64(self._start)

@@ -235,10 +235,15 @@ def test_what_is_already_there_is_not_replaced_unless_asked(path, tmp_path):
     long_replay(path, tmp_path, overwrite=True, every=10_000)
     names = sorted(part.name for part in (tmp_path / "outcomes").iterdir())
     assert names == ["part-000000.parquet", "part-000001.parquet"]
-    (tmp_path / "outcomes" / "mine.txt").write_text("mine")
-    with pytest.raises(EvtsimError, match=r"outcomes: has other files, mine\.txt"):
-        long_replay(path, tmp_path, overwrite=True)
-    assert (tmp_path / "outcomes" / "mine.txt").exists()
+    there = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    for name in ("mine.txt", "part-of-mine.parquet"):
+        mine = tmp_path / "outcomes" / name
+        mine.write_text("mine")
+        for options in ({"overwrite": True}, {"resume": True}):
+            with pytest.raises(EvtsimError, match=f"outcomes: has other files, {name}"):
+                long_replay(path, tmp_path, **options)
+        mine.unlink()
+    assert sorted(p for p in tmp_path.rglob("*") if p.is_file()) == there
 
 
 def test_two_replays_do_not_write_into_one_folder(path, tmp_path):
@@ -247,7 +252,7 @@ def test_two_replays_do_not_write_into_one_folder(path, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with (
         held(tmp_path / "checkpoints"),
-        pytest.raises(EvtsimError, match="another replay is writing here"),
+        pytest.raises(EvtsimError, match="another process is writing here"),
     ):
         long_replay(path, tmp_path)
     assert long_replay(path, tmp_path, resume=True).records == 15_000
@@ -364,7 +369,7 @@ def test_a_trace_with_other_records_is_another(trace, tmp_path, finished):
         long_replay(path, tmp_path, resume=True)
     path.write_bytes(b"".join([*lines, lines[-1]]))
     if finished:
-        with pytest.raises(EvtsimError, match="begun with another trace"):
+        with pytest.raises(EvtsimError, match=r"finished after 15,000 records, and .* has more"):
             long_replay(path, tmp_path, resume=True)
     else:  # the file has grown meanwhile
         assert long_replay(path, tmp_path, resume=True).records == 15_001

@@ -11,6 +11,7 @@ import pytest
 
 import evtsim
 from evtsim import EvtsimError, Trace, TraceError, workloads
+from evtsim._files import written_whole
 from evtsim.trace import chunk
 
 SUFFIXES = (".arrow", ".parquet", ".csv", ".csv.gz")
@@ -259,12 +260,24 @@ def test_a_strangers_damaged_words_are_refused(tmp_path, trace):
         Trace.load(path).columns
 
 
-def test_links_and_pipes_stay_what_they_are(trace, tmp_path):
-    (tmp_path / "real.csv").write_text("old")
-    (tmp_path / "link.csv").symlink_to("real.csv")
-    trace.save(tmp_path / "link.csv")
-    assert (tmp_path / "link.csv").is_symlink()
-    assert Trace.load(tmp_path / "real.csv").digest() == trace.digest()
+@pytest.mark.parametrize(("link", "real"), [("link.csv", "real.csv"), ("link.csv.gz", "real")])
+def test_links_stay_what_they_are(trace, tmp_path, link, real):
+    (tmp_path / real).write_text("old")
+    (tmp_path / link).symlink_to(real)
+    trace.save(tmp_path / link)
+    assert (tmp_path / link).is_symlink()
+    assert Trace.load(tmp_path / link).digest() == trace.digest()
+
+
+def test_errors_name_the_file_that_the_system_named(tmp_path):
+    with (
+        pytest.raises(EvtsimError, match=r"source\.txt: no such file"),
+        written_whole(tmp_path / "t.csv"),
+    ):
+        (tmp_path / "source.txt").read_text()
+    with pytest.raises(EvtsimError, match="/dev/full: No space left"):
+        evtsim.Host.uniform(2).to_json("/dev/full")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_cut_gzip_file_is_refused(tmp_path):

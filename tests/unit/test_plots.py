@@ -214,3 +214,29 @@ def test_sweeps_that_cannot_be_drawn_say_why(swept):
         plots.sweep(many)
     nothing = analysis.sweep(evtsim.workloads.generate("io", records=100), {"wake_ns": []})
     assert plots.sweep(nothing).texts[0].get_text() == "no settings"
+
+
+def test_a_domain_is_drawn_where_it_is():
+    host = evtsim.Host.uniform(400)
+    builder = evtsim.TraceBuilder(host)
+    builder.bind_ipi(dom=399, ts=0)
+    builder.send(dom=399, port=1, ts=2000)
+    run = evtsim.replay(builder.trace())
+    image = plots.pending(run).images[0]
+    left, right, bottom, top = image.get_extent()
+    table = image.get_array()
+    row = int((399 - bottom) / (top - bottom) * len(table))
+    assert np.flatnonzero(table.max(axis=1)).tolist() == [row]
+    assert (left, right) == (0, run.timeline["start_ns"].max() / 1000 + 1.024)
+
+
+def test_the_timeline_draws_all_that_is_asked_for():
+    run = evtsim.replay(workloads.generate("churn", records=3000))
+    names = ["set", "coalesced", "masked", "delivered", "cleared", "kicks", "errors", "opened"]
+    ax = plots.timeline(run, counts=names)
+    assert [line.get_label() for line in ax.lines] == names
+    assert ax.get_ylim()[0] < min(line.get_ydata().min() for line in ax.lines) < 0
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == len(names)
+    with pytest.raises(EvtsimError, match=r"counts has 'foo' .expected some of: set, "):
+        plots.timeline(run, counts=["set", "foo"])
+    assert [line.get_label() for line in plots.timeline(run, counts="set").lines] == ["set"]

@@ -10,6 +10,7 @@ import pytest
 
 import evtsim
 from evtsim import EvtsimError, workloads
+from evtsim._files import held
 from evtsim.run import FRAMES
 from tests.commands import evtsim_command
 
@@ -50,6 +51,40 @@ def test_a_run_is_kept_in_a_folder(tmp_path, stats):
         assert loaded.outcomes is None
     with pytest.raises(EvtsimError, match="holds a run already"):
         run.save(tmp_path / "run")
+
+
+def test_a_run_stays_until_another_can_take_its_place(tmp_path, run, monkeypatch):
+    run.save(tmp_path)
+    (tmp_path / ".bashrc~").write_text("somebody's own")
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(EvtsimError, match="No space left"):
+        patch.setattr(pd.DataFrame, "to_parquet", fail)
+        run.save(tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+    with held(tmp_path), pytest.raises(EvtsimError, match="another process is writing here"):
+        run.save(tmp_path, overwrite=True)
+    run.save(tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
+
+
+@pytest.mark.parametrize("guest", [None, evtsim.Guest()])
+def test_the_duration_does_not_depend_on_what_is_counted(guest):
+    host = evtsim.Host.uniform(2)
+    builder = evtsim.TraceBuilder(host)
+    for ts in (10_000, 20_000):
+        builder.send(ts=ts, dom=0, port=1)
+    found = set()
+    for stats in (None, "domain", "port"):
+        sim = evtsim.Simulator(host, guest, stats)
+        if guest:
+            sim.advance(5_000)
+        sim.apply(builder.trace())
+        found.add(evtsim.Run.of(sim).totals()["duration_ns"])
+    assert found == {15_000 if guest else 10_000}
 
 
 def test_a_run_that_replaces_another_leaves_nothing_of_it(tmp_path, run):
@@ -131,3 +166,16 @@ def test_latency_quantiles(run):
     assert rows[0]["raised"] == run.ports["raised"].sum()
     assert rows[0]["coalesced"] == run.ports["coalesced"].sum()
     assert rows[0]["masked"] == run.ports["masked"].sum()
+
+
+@pytest.mark.parametrize(("domains", "groups"), [(256, 256), (257, 129), (400, 200), (700, 175)])
+def test_every_group_of_the_timeline_has_domains(domains, groups):
+    host = evtsim.Host.uniform(domains)
+    builder = evtsim.TraceBuilder(host)
+    builder.bind_ipi(dom=domains - 1)
+    timeline = evtsim.replay(builder.trace(), stats="domain").timeline
+    assert timeline["group"].max() == groups - 1
+    assert (timeline["first_dom"] <= timeline["last_dom"]).all()
+    assert timeline["last_dom"].max() == domains - 1
+    ends = timeline["start_ns"] + timeline["width_ns"]
+    assert ends.dtype == np.uint64

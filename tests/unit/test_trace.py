@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 import evtsim
-from evtsim import EvtsimError, Host, HostError, Trace, TraceError
+from evtsim import EvtsimError, Host, HostError, Trace, TraceBuilder, TraceError, abi
 
 
 @pytest.fixture
@@ -304,3 +304,32 @@ def test_verify_needs_recorded_outcomes_from_the_start(host):
         evtsim.verify(trace)
     with pytest.raises(EvtsimError, match="from record 1 on"):
         evtsim.verify(trace[1:])
+
+
+def test_a_result_that_cannot_be_copied_out_is_noted():
+    builder = TraceBuilder(Host.uniform(2, profile="xen-4.23"))
+    builder.init_control(dom=1, flags=abi.Fault.OUT)
+    trace = builder.trace()
+    assert evtsim.replay(trace).outcomes.rc[0] == -abi.Errno.EFAULT
+    assert [note.errno for note in trace.validate().notes] == ["EFAULT"]
+
+
+def test_a_control_block_asks_for_its_vcpu():
+    builder = TraceBuilder(Host.uniform(2, vcpus=4, profile="xen-4.23"))
+    builder.init_control(dom=1, target_vcpu=3)
+    assert Host.infer(builder.trace()).domains["vcpus"].tolist() == [1, 4]
+
+
+def test_frames_are_copies_both_ways(host):
+    trace = Trace.from_records(records(send(1), send(2)), host)
+    frame = trace.frame()
+    frame.loc[1, "arg0"] = 9
+    made = Trace.from_frame(frame, host)
+    frame.loc[1, "arg0"] = 8
+    assert (trace.arg0[1], made.arg0[1]) == (1, 9)
+    run = evtsim.replay(trace)
+    outcomes = run.outcomes.frame()
+    outcomes["rc"] = 0
+    outcomes.loc[0, "effects"] = 1
+    assert run.outcomes.rc.tolist() == [-22, -22]
+    assert run.outcomes.effects.tolist() == [0, 0]

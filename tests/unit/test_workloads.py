@@ -252,3 +252,8 @@ def test_every_parameter_is_declared_once_and_for_all():
             if parameter.default is not None:
                 assert parameter.read(parameter.default) == parameter.default
                 assert parameter.read(parameter.default_text.replace(",", "")) == parameter.default
+
+
+def test_a_choice_of_numbers_may_be_a_number():
+    given = [workloads.generate("exhaust", records=500, word_bits=bits) for bits in (32, "32", 64)]
+    assert given[0].digest() == given[1].digest() != given[2].digest()

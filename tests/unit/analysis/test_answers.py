@@ -309,3 +309,21 @@ def test_sweep_takes_distributions_and_names_what_is_wrong(io, tmp_path):
         analysis.sweep(io, {"wake": [1]})
     with pytest.raises(EvtsimError, match="eoi is 'never'"):
         analysis.sweep(io, {"eoi": ["never"]})
+
+
+def test_the_first_enospc_is_exact_at_any_time():
+    frame = workloads.generate("exhaust", records=20_000, word_bits=32).frame()
+    frame["ts"] += np.uint64(1_700_000_000_000_000_001)
+    host = workloads.generate("exhaust", records=1, word_bits=32).host
+    run = evtsim.replay(evtsim.Trace.from_frame(frame, host))
+    first = analysis.exhaustion(run).set_index("dom")["first_enospc_ns"].dropna()
+    operations = run.operations[run.operations["errno_name"] == "ENOSPC"]
+    assert len(first) > 0
+    assert first.to_dict() == operations.groupby("dom")["first_ts"].min().to_dict()
+
+
+@pytest.mark.parametrize("most", [0, -1, 1.5])
+def test_a_matrix_has_at_least_one_row(most):
+    run = evtsim.replay(workloads.generate("channels", records=100, domains=3))
+    with pytest.raises(evtsim.EvtsimError, match="most is "):
+        analysis.matrix(run, most=most)

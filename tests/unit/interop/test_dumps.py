@@ -250,6 +250,15 @@ def test_damaged_gzip_and_a_wrong_domain_are_errors(tmp_path: Path):
         dumps.read(LISTED, dom=-1)
 
 
+def test_every_damage_of_a_packed_log_is_an_error(tmp_path: Path):
+    whole = gzip.compress(POSTED.encode())
+    path = tmp_path / "log.gz"
+    for place in range(10, len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with pytest.raises(evtsim.EvtsimError, match=r"log\.gz: "):
+            dumps.read(path)
+
+
 def test_a_dump_is_written_to_a_file_that_is_not_there_yet(tmp_path: Path):
     (snapshot,) = dumps.read(POSTED)
     text = dumps.write(snapshot, tmp_path / "out", prefix="")
