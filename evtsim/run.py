@@ -17,7 +17,7 @@ from evtsim import __version__, abi, statistics
 from evtsim._files import folder_made, held, sweep, written_whole
 from evtsim.abi import Effect
 from evtsim.dtypes import PORT_LEVEL, TALLY_OPS
-from evtsim.errors import EvtsimError, reason
+from evtsim.errors import FILE_FOR_FOLDER, EvtsimError, reason
 from evtsim.guest import Guest
 from evtsim.host import Host
 from evtsim.outcomes import FIELDS as OUTCOME_FIELDS
@@ -38,6 +38,23 @@ FRAMES = ("ports", "vcpus", "domains", "operations", "timeline", "latency", "edg
 
 DESCRIPTION = "run.json"
 STATE = "state"
+
+
+def check_folder(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Raise an EvtsimError if a run cannot be saved into a folder, or not over what is there.
+
+    Files of other names may be there, and stay.
+    """
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise EvtsimError(f"{folder}: {FILE_FOR_FOLDER}")
+    if overwrite:
+        return
+    if (target / DESCRIPTION).exists():
+        raise EvtsimError(f"{folder}: holds a run already (--force replaces it)")
+    for name in (STATE, *(f"{frame}.parquet" for frame in (*FRAMES, "outcomes"))):
+        if (target / name).exists():
+            raise EvtsimError(f"{folder}: has a file {name} of no run (--force replaces it)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,8 +256,7 @@ class Run:
             Whether files of a run that is there already may be replaced.
         """
         target = Path(folder)
-        if (target / DESCRIPTION).exists() and not overwrite:
-            raise EvtsimError(f"{folder}: holds a run already (--force replaces it)")
+        check_folder(target, overwrite=overwrite)
         folder_made(target)
         with held(target):
             sweep(target)

@@ -77,7 +77,7 @@ def _cap(frame: pd.DataFrame, run: Run, by: str) -> None:
     if by == "type":
         known = longest_latencies(run.state)
         edges = zip(frame["type"], frame["max_ns"].tolist(), strict=True)
-        cap = np.array([exact(int(edge), known[name]) for name, edge in edges], np.int64)
+        cap = np.array([exact(int(edge), known[name]) for name, edge in edges], np.uint64)
     elif by == "group":
         first = np.searchsorted(frame["first_dom"], longest.index, side="right") - 1
         cap = longest.groupby(first).max().reindex(frame.index).to_numpy()

@@ -24,6 +24,7 @@ def main() -> None:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stdout = Output.of(sys.stdout)
+    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for what it lacks
     try:
         with insisting_on_interrupts():
             status = run()

@@ -11,6 +11,7 @@ import typer
 from evtsim.cli.guests import Drain, nanoseconds, with_guest
 from evtsim.cli.output import Force, HostFile, progress
 from evtsim.cli.traces import TraceFile, open_trace
+from evtsim.dtypes import NEVER
 
 
 @with_guest
@@ -78,7 +79,9 @@ def bounds(text: str) -> tuple[int | None, int | None]:
 def _time(word: str) -> int | None:
     if not word:
         return None
-    return int(word) if re.fullmatch(r"\d{1,19}", word) else nanoseconds("--window", word)
+    if re.fullmatch(r"\d{1,20}(ns)?", word) and int(word.removesuffix("ns")) < NEVER:
+        return int(word.removesuffix("ns"))  # to the ns, which a float could not be
+    return nanoseconds("--window", word)
 
 
 def numbers(words: list[str]) -> set[int]:

@@ -160,7 +160,7 @@ def replay(
         print_needs(reader, guest, level, outcomes is not None, as_json)
         return
     if not resume:
-        check_outputs(files, save, force)
+        check_outputs(trace, files, save, force)
     with LongReplay(
         reader,
         guest=guest,
@@ -180,7 +180,7 @@ def replay(
     ) as work:
         if resume:  # what this very replay wrote before it was killed may be written again
             force = force or work.owned
-            check_outputs(files, save, force)
+            check_outputs(trace, files, save, force)
         run, seconds = replay_whole(work, files["outcomes"], force)
     if state is not None:
         write_state(state, work.sim, force)
@@ -222,19 +222,22 @@ def split_outputs(
     return parts, {name: None if name in parts else path for name, path in paths.items()}
 
 
-def check_outputs(files: dict[str, str | None], save: str | None, force: bool) -> None:
+def check_outputs(trace: str, files: dict[str, str | None], save: str | None, force: bool) -> None:
     """Raise an error now rather than after the work, or half of it."""
-    from evtsim.errors import FILE_FOR_FOLDER, EvtsimError
-    from evtsim.run import DESCRIPTION
+    from evtsim.errors import EvtsimError
+    from evtsim.run import check_folder
 
     check_files({f"--{name}": path for name, path in files.items()}, force)
-    if save is not None and (Path(save) / DESCRIPTION).exists() and not force:
-        raise EvtsimError(f"{save}: holds a run already (--force replaces it)")
-    if save is not None and Path(save).exists() and not Path(save).is_dir():
-        raise EvtsimError(f"{save}: {FILE_FOR_FOLDER}")
-    for name, path in files.items():
-        if save is not None and path is not None and Path(path).resolve() == Path(save).resolve():
-            raise EvtsimError(f"{save}: cannot hold both --{name} and --save")
+    if save is None:
+        return
+    folder = Path(save).resolve()
+    for name, path in {"the trace": trace, **{f"--{n}": p for n, p in files.items()}}.items():
+        if path is None or path == "-":
+            continue
+        file = Path(path).resolve()
+        if folder in (file, file.parent):
+            raise EvtsimError(f"{save}: cannot hold both {name} and --save")
+    check_folder(save, overwrite=force)
 
 
 def check_files(paths: dict[str, str | None], force: bool) -> None:

@@ -2,12 +2,18 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import typer
 
 import evtsim
 from evtsim import workloads
+from evtsim.cli.exporting import bounds
 from tests.cli.test_cli import SAMPLE
 from tests.commands import assert_refused
 
@@ -121,3 +127,34 @@ def test_a_frame_goes_to_stdout_as_csv_and_not_as_parquet(in_process, saved, tmp
     done = in_process("show", saved, "ports", "--parquet", "p", "--csv", "p")
     assert_refused(done, "p: cannot hold both --csv and --parquet")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_takes_nobody_elses_place(in_process, tmp_path):
+    Path("d").mkdir()
+    Path("d/outcomes.parquet").write_bytes(Path(SAMPLE).with_name("mixed.parquet").read_bytes())
+    Path("d/ports.parquet").write_text("mine")
+    before = {path.name: path.read_bytes() for path in Path("d").iterdir()}
+    for command, words in (
+        (("d/outcomes.parquet", "--save", "d", "-f"), "d: cannot hold both the trace and --save"),
+        ((SAMPLE, "--save", "d", "--outcomes", "d/o.csv"), "d: cannot hold both --outcomes and"),
+        ((SAMPLE, "--save", "d"), "d: has a file ports.parquet of no run (--force replaces it)"),
+    ):
+        assert_refused(in_process("replay", *command), words)
+    assert {path.name: path.read_bytes() for path in Path("d").iterdir()} == before
+
+
+def test_a_window_is_exact_to_the_ns():
+    assert bounds("1700000000123456789ns:18446744073709551614") == (
+        1_700_000_000_123_456_789,
+        2**64 - 2,
+    )
+    with pytest.raises(typer.BadParameter):
+        bounds("0:18446744073709551615")
+
+
+def test_a_terminal_of_ascii_shows_what_it_can(saved):
+    command = [sys.executable, "-m", "evtsim", "show", str(saved), "ports"]
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) > 40
