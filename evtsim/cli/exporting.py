@@ -11,7 +11,6 @@ import typer
 from evtsim.cli.guests import Drain, nanoseconds, with_guest
 from evtsim.cli.output import Force, HostFile, progress
 from evtsim.cli.traces import TraceFile, open_trace
-from evtsim.dtypes import NEVER
 
 
 @with_guest
@@ -65,6 +64,9 @@ def export(
     print(f"evtsim: {perfetto}: {events:,} events", file=sys.stderr)
 
 
+MAX_TS = 2**64 - 1
+
+
 def bounds(text: str) -> tuple[int | None, int | None]:
     """Read a window: two times, either of which may be missing."""
     begin, colon, end = text.partition(":")
@@ -79,7 +81,7 @@ def bounds(text: str) -> tuple[int | None, int | None]:
 def _time(word: str) -> int | None:
     if not word:
         return None
-    if re.fullmatch(r"\d{1,20}(ns)?", word) and int(word.removesuffix("ns")) < NEVER:
+    if re.fullmatch(r"\d{1,20}(ns)?", word) and int(word.removesuffix("ns")) < MAX_TS:
         return int(word.removesuffix("ns"))  # to the ns, which a float could not be
     return nanoseconds("--window", word)
 
