@@ -27,7 +27,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         named = error.filename if isinstance(error.filename, str) else os.fspath(path)
-        if TEMPORARY.fullmatch(os.path.basename(named)):  # noqa: PTH119
+        if TEMPORARY.fullmatch(Path(named).name):
             named = os.fspath(path)
         raise EvtsimError(f"{named}: {reason(error)}") from None
 

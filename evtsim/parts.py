@@ -39,8 +39,8 @@ class PartFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.sizes: list[int] = []
-        self.write: Callable[..., None] | None = None
         self._writer: AbstractContextManager[Callable[..., None]] | None = None
+        self._write: Callable[..., None] | None = None
 
     @contextlib.contextmanager
     def open(self, sizes: Sequence[int] | None, *, overwrite: bool = False) -> Iterator[None]:
@@ -96,7 +96,17 @@ class PartFolder:
         """Begin the next part."""
         with naming(self.path):
             self._writer = opener(str(self._unfinished()))
-            self.write = self._writer.__enter__()
+            self._write = self._writer.__enter__()
+
+    @property
+    def write(self) -> Callable[..., None] | None:
+        """What takes rows of the part that is being written; None between parts."""
+        return None if self._write is None else self._take
+
+    def _take(self, *rows: Any) -> None:
+        assert self._write is not None
+        with naming(self.path):
+            self._write(*rows)
 
     def finish(self) -> None:
         """End the part that is being written, and give it its name."""
@@ -104,7 +114,7 @@ class PartFolder:
         unfinished, part = self._unfinished(), self._part(len(self.sizes))
         with naming(self.path):
             self._writer.__exit__(None, None, None)
-            self._writer = self.write = None
+            self._writer = self._write = None
             sync(unfinished)
             unfinished.replace(part)
             sync(self.path)
@@ -115,7 +125,7 @@ class PartFolder:
             with contextlib.suppress(Exception):  # what went wrong is told already
                 self._writer.__exit__(None, None, None)
             self._unfinished().unlink(missing_ok=True)
-            self._writer = self.write = None
+            self._writer = self._write = None
 
     def _part(self, number: int) -> Path:
         return self.path / f"part-{number:06}.parquet"

@@ -359,8 +359,7 @@ class Simulator:
         store = _columns_of(outcomes)
         with self._work() as state:
             row = state.tables.host
-            if self.records == 0 and not row["started"][0]:
-                row["first_ts"] = first_ts
+            state.begin(first_ts)
             done = 0
             while done < stop:
                 done = (step or self._replay)(state.tables, columns, store, done, stop)
@@ -499,9 +498,7 @@ def _columns_of(outcomes: Outcomes) -> OutcomeColumns:
 
 def _advance(state: State, ts: int) -> None:
     """Let the guests do what is due before ts, with as much room in the log as they need."""
-    row = state.tables.host
-    if not row["started"][0] and not row["records"][0] and ts != NEVER:
-        row["started"] = 1  # with and without statistics
-        row["first_ts"] = ts
+    if ts != NEVER:
+        state.begin(ts)
     while not advance(state.tables, np.uint64(ts)):
         state.grow()

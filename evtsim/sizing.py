@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import json
 import os
 import time
@@ -28,6 +27,9 @@ if TYPE_CHECKING:
 
 SAMPLE = 200_000
 """Records that are replayed to measure, and the fewest whose rate is remembered."""
+
+GZIP = 31
+"""What zlib calls the format of .gz files."""
 
 LOOKED_AT = 1 << 22
 """Bytes of a CSV file from which the number of its records is estimated."""
@@ -129,17 +131,31 @@ def _estimate(path: str, file_bytes: int) -> tuple[int | None, bool]:
     And tell whether that was all of it.
     """
     with Path(path).open("rb") as raw:
-        stream = gzip.GzipFile(fileobj=raw) if path.endswith(".gz") else raw
+        text, unpacker = b"", zlib.decompressobj(GZIP)
         try:
-            text = stream.read(LOOKED_AT)
-        except (EOFError, OSError, zlib.error):
+            while len(text) < LOOKED_AT and (block := raw.read(1 << 16)):
+                if path.endswith(".gz"):
+                    block, unpacker = _unpacked(block, unpacker)
+                text += block
+        except zlib.error:
             return None, False
         used = raw.tell()
     lines = text.splitlines()
     records = sum(bool(line.strip()) and not line.lstrip().startswith(b"#") for line in lines) - 1
-    if len(text) < LOOKED_AT:
+    if used >= file_bytes:
         return max(records, 0), True
     return round(records * file_bytes / max(used, 1)), False
+
+
+def _unpacked(data: bytes, unpacker: Any) -> tuple[bytes, Any]:
+    """Unpack some of a gzip file, which may have several members; and what to go on with."""
+    text = b""
+    while data:
+        if unpacker.eof:
+            unpacker = zlib.decompressobj(GZIP)
+        text += unpacker.decompress(data)
+        data = unpacker.unused_data
+    return text, unpacker
 
 
 def rate_of(

@@ -73,6 +73,13 @@ class State:
         self.deliveries_kept = deliveries
         self.tables = allocate(host, level, guest, deliveries)
 
+    def begin(self, ts: int) -> None:
+        """Let time begin at ts (ns), unless it has begun."""
+        row = self.tables.host[0]
+        if not row["started"] and not row["records"]:
+            row["started"] = 1
+            row["first_ts"] = ts
+
     # Growing, keeping ----------------------------------------------------------------------------
 
     def grow(self) -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evtsim import __version__
-from evtsim._files import naming
 from evtsim.dtypes import Columns
 from evtsim.errors import ArgumentError, EvtsimError
 from evtsim.guest import Guest
@@ -411,11 +410,9 @@ class LongReplay:
         if outcomes is not None:
             for part in self._rows(len(piece)):
                 columns = Columns(*(column[part] for column in piece.columns))
-                if write is not None:
-                    write(columns, outcomes[part])
-                if folder is not None and into is not None:
-                    with naming(folder.path):
-                        into(columns, outcomes[part])
+                for take in (write, into):
+                    if take is not None:
+                        take(columns, outcomes[part])
         self._write_deliveries()
         self.done += len(piece)
         self.applied += len(piece)
@@ -447,8 +444,7 @@ class LongReplay:
         """Write what was delivered since the last time; the domains have all caught up."""
         folder = self.folders.get("deliveries")
         if folder is not None and folder.write is not None:
-            with naming(folder.path):
-                folder.write(self.sim.state.take_deliveries())
+            folder.write(self.sim.state.take_deliveries())
 
     def _end_part(self, *, finished: bool) -> None:
         """End the part in every folder, and then keep where the replay is."""

@@ -24,7 +24,6 @@ def main() -> None:
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
     sys.stdout = Output.of(sys.stdout)
-    sys.stdout.reconfigure(errors="replace")  # a terminal of ASCII shows ? for what it lacks
     try:
         with insisting_on_interrupts():
             status = run()
@@ -56,7 +55,8 @@ class Output(io.TextIOWrapper):
         output = cls(
             stream.buffer,
             stream.encoding,
-            stream.errors,
+            # A terminal of ASCII shows ? for what it lacks, rather than a traceback.
+            "replace" if stream.errors == "strict" else stream.errors,
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )

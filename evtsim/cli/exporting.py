@@ -12,6 +12,9 @@ from evtsim.cli.guests import Drain, nanoseconds, with_guest
 from evtsim.cli.output import Force, HostFile, progress
 from evtsim.cli.traces import TraceFile, open_trace
 
+MAX_TS = 2**64 - 1
+"""Times lie below; dtypes has it too, and would import numpy for it."""
+
 
 @with_guest
 def export(
@@ -62,9 +65,6 @@ def export(
             progress=shown,
         )
     print(f"evtsim: {perfetto}: {events:,} events", file=sys.stderr)
-
-
-MAX_TS = 2**64 - 1
 
 
 def bounds(text: str) -> tuple[int | None, int | None]:

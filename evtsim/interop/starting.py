@@ -151,8 +151,7 @@ def state_of(
         _fill_fifo(state, fifo, ports, queues)
     _fill_polls(state, snapshot)
     state.tables.host["last_ts"] = state.tables.host["now"] = ts
-    state.tables.host["started"] = 1  # time begins with the dump
-    state.tables.host["first_ts"] = ts
+    state.begin(ts)
     if level:
         _fill_statistics(state, ports)
     return state, notes

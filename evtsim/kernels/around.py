@@ -10,12 +10,7 @@ from evtsim._jit import kernel
 from evtsim.dtypes import XEN_HERE
 from evtsim.kernels import due, fifo, pool, port_ops, ports, two_level
 from evtsim.kernels import vcpu as _vcpu
-from evtsim.kernels.constants import (
-    EINVAL,
-    INTERDOMAIN,
-    RESERVED,
-    UNBOUND,
-)
+from evtsim.kernels.constants import EINVAL, INTERDOMAIN, RESERVED, UNBOUND
 
 block = _vcpu.block
 leave_poll = _vcpu.leave_poll

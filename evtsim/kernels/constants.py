@@ -34,6 +34,8 @@ NOTIFY_XEN = int(abi.Op.NOTIFY_XEN)
 DESTROY_DOMAIN = int(abi.Op.DESTROY_DOMAIN)
 CREATE_DOMAIN = int(abi.Op.CREATE_DOMAIN)
 
+GIVE_RESULT = tuple(int(op) for op in abi.GIVE_RESULT)
+
 FAULT_IN = int(abi.Fault.IN)
 FAULT_OUT = int(abi.Fault.OUT)
 

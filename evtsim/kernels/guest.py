@@ -11,9 +11,7 @@ from evtsim._jit import hot, hot_if, kernel_if
 from evtsim.dtypes import NEVER
 from evtsim.kernels import due, fifo, pool, port_ops, stats, timeline, two_level
 from evtsim.kernels.bits import ONE, ZERO, bit, trailing_zeros
-from evtsim.kernels.constants import (
-    TIMER,
-)
+from evtsim.kernels.constants import TIMER
 
 NOWHERE = 255
 """A start_word that no word is."""

@@ -4,9 +4,7 @@ import numpy as np
 
 from evtsim._jit import hot
 from evtsim.dtypes import XEN_HERE
-from evtsim.kernels.constants import (
-    RESERVED,
-)
+from evtsim.kernels.constants import RESERVED
 
 
 @hot

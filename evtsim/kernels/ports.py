@@ -42,7 +42,6 @@ is_valid = pool.is_valid
 set_pending = port_ops.set_pending
 clear_pending = port_ops.clear_pending
 
-
 DOMID_MASK = 0xFFFF
 
 

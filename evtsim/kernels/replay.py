@@ -32,6 +32,7 @@ from evtsim.kernels.constants import (
     FAULT_OUT,
     FIRST_NON_HYPERCALL,
     FREE_XEN,
+    GIVE_RESULT,
     INIT_CONTROL,
     INTERDOMAIN,
     NOTIFY_XEN,
@@ -139,14 +140,6 @@ def operate(tables, dom, vcpu, op, arg0, arg1):
 
 
 @kernel
-def gives_result(op):
-    """Tell whether a hypercall copies a result out, so that FAULT_OUT can hit it."""
-    if op <= BIND_PIRQ or op == STATUS or op == ALLOC_UNBOUND or op == BIND_IPI:
-        return True
-    return op == INIT_CONTROL
-
-
-@kernel
 def has_room(tables):
     """Tell whether any operation may start: with a bucket and a page to spare, and edges."""
     host = tables.host[0]
@@ -173,7 +166,7 @@ def apply(tables, trace, outcome, i):
         if not has_room(tables):
             return False
         rc = operate(tables, dom, vcpu, op, np.int64(trace.arg0[i]), np.int64(trace.arg1[i]))
-        if rc == 0 and flags & FAULT_OUT and op < FIRST_NON_HYPERCALL and gives_result(op):
+        if rc == 0 and flags & FAULT_OUT and op in GIVE_RESULT:
             rc = -EFAULT
     row = min(op, TALLY_OPS - 1)
     if rc == 0:

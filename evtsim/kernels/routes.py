@@ -8,10 +8,7 @@ import numpy as np
 
 from evtsim._jit import hot, kernel
 from evtsim.dtypes import ROUTE_DOM, ROUTE_KIND, ROUTE_VCPU
-from evtsim.kernels.constants import (
-    INTERDOMAIN,
-    IPI,
-)
+from evtsim.kernels.constants import INTERDOMAIN, IPI
 
 
 @hot

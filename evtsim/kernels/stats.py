@@ -12,14 +12,7 @@ from evtsim._jit import hot, hot_if, kernel, kernel_if
 from evtsim.dtypes import PORT_LEVEL, XEN_HERE
 from evtsim.kernels import pool, timeline
 from evtsim.kernels.bits import bit, leading_zeros
-from evtsim.kernels.constants import (
-    CREATE_DOMAIN,
-    FIRST_NON_HYPERCALL,
-    IPI,
-    PIRQ,
-    RESET_CONT,
-    VIRQ,
-)
+from evtsim.kernels.constants import CREATE_DOMAIN, FIRST_NON_HYPERCALL, IPI, PIRQ, RESET_CONT, VIRQ
 
 # Records -----------------------------------------------------------------------------------------
 

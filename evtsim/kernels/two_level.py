@@ -10,12 +10,7 @@ from evtsim._jit import hot, hot_if, kernel
 from evtsim.kernels import pool, stats
 from evtsim.kernels import vcpu as _vcpu
 from evtsim.kernels.bits import HALF, ONE, ZERO, bit, count_ones, prefetch, trailing_zeros
-from evtsim.kernels.constants import (
-    EFFECT_COALESCED,
-    EFFECT_MASKED,
-    EFFECT_SELECTED,
-    EFFECT_SET,
-)
+from evtsim.kernels.constants import EFFECT_COALESCED, EFFECT_MASKED, EFFECT_SELECTED, EFFECT_SET
 
 pool_index = pool.pool_index
 mark_pending = _vcpu.mark_pending

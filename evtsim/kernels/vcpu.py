@@ -7,10 +7,7 @@ import numpy as np
 
 from evtsim._jit import hot, kernel
 from evtsim.kernels import due, stats
-from evtsim.kernels.constants import (
-    EFFECT_KICK,
-    EFFECT_POLL_WAKE,
-)
+from evtsim.kernels.constants import EFFECT_KICK, EFFECT_POLL_WAKE
 
 
 @kernel

@@ -11,7 +11,6 @@ import gzip
 import io
 import itertools
 import json
-import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -182,7 +181,9 @@ def _parse_comments(comments: list[str], path: str) -> tuple[Host | None, dict[s
             with contextlib.suppress(ValueError, RecursionError):  # a comment of somebody else's
                 data = json.loads(text)
                 meta = data if isinstance(data, dict) else meta
-        elif name == "first" and re.fullmatch(r"\d{1,19}", text.strip(), re.ASCII):
+        elif name == "first" and text.strip().isdecimal():
+            if len(text.strip()) > 20:  # Python itself refuses those of thousands of digits
+                raise TraceError("its '# first:' line is no record's number", path=path)
             first = int(text)
     return host, meta, first
 

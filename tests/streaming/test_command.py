@@ -1,5 +1,6 @@
 """Long replays, and sizes, on the command line."""
 
+import gzip
 import json
 import re
 
@@ -138,6 +139,16 @@ def test_the_number_of_records_of_a_long_csv_file_is_estimated(tmp_path, monkeyp
         assert size.counted is False
         assert size.records == pytest.approx(20_000, rel=0.2)
         assert size.column_bytes == 24 * size.records
+
+
+def test_all_members_of_a_gzip_file_are_counted(tmp_path):
+    trace = workloads.generate("channels", records=1000, domains=5)
+    trace.save(tmp_path / "t.csv")
+    text = (tmp_path / "t.csv").read_bytes()
+    packed = gzip.compress(text[:9000]) + gzip.compress(text[9000:])
+    (tmp_path / "t.csv.gz").write_bytes(packed)
+    size = sizing.size_of(tmp_path / "t.csv.gz", None, trace.host)
+    assert (size.records, size.counted) == (1000, True)
 
 
 def test_rates_are_remembered_by_kind(monkeypatch, tmp_path):

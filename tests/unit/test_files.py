@@ -260,13 +260,25 @@ def test_a_strangers_damaged_words_are_refused(tmp_path, trace):
         Trace.load(path).columns
 
 
-@pytest.mark.parametrize(("link", "real"), [("link.csv", "real.csv"), ("link.csv.gz", "real")])
-def test_links_stay_what_they_are(trace, tmp_path, link, real):
-    (tmp_path / real).write_text("old")
-    (tmp_path / link).symlink_to(real)
-    trace.save(tmp_path / link)
-    assert (tmp_path / link).is_symlink()
-    assert Trace.load(tmp_path / link).digest() == trace.digest()
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz"])
+def test_links_stay_what_they_are(trace, tmp_path, suffix):
+    real = tmp_path / "real"
+    real.write_text("old")
+    (tmp_path / f"link.{suffix}").symlink_to("real")
+    trace.save(tmp_path / f"link.{suffix}")
+    assert (tmp_path / f"link.{suffix}").is_symlink()
+    assert Trace.load(tmp_path / f"link.{suffix}").digest() == trace.digest()
+    assert Trace.load(real.rename(tmp_path / f"real.{suffix}")).digest() == trace.digest()
+
+
+def test_a_first_record_of_too_many_digits_is_refused(tmp_path):
+    for digits, words in ((20, None), (21, "no record's number"), (5000, "no record's number")):
+        (tmp_path / "t.csv").write_text(f"# first: {'1' * digits}\n{HEADER}1,0,0,send,0,1,0\n")
+        if words is None:
+            assert Trace.load(tmp_path / "t.csv").first == int("1" * digits)
+        else:
+            with pytest.raises(TraceError, match=words):
+                Trace.load(tmp_path / "t.csv")
 
 
 def test_errors_name_the_file_that_the_system_named(tmp_path):
