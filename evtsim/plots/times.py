@@ -75,16 +75,16 @@ def timeline(
         return ax
     first = np.arange(0, len(frame), _step(len(frame), COLUMNS))
     seconds = np.add.reduceat(frame["width_ns"].to_numpy(), first) / 1e9
+    times = np.append(start.iloc[first], _duration(frame) / ns)
     for i, name in enumerate(counts):
         rate = np.add.reduceat(frame[name].to_numpy(), first) / seconds
         # Thinner from line to line: set and delivered often lie upon each other.
         width = max(2.4 - 0.8 * i, 0.8)
-        ends = np.append(start.iloc[first], _duration(frame) / ns)
         ax.step(
-            ends, np.append(rate, rate[-1]), where="post", label=name, linewidth=width,
+            times, np.append(rate, rate[-1]), where="post", label=name, linewidth=width,
             color=COLOURS[i % len(COLOURS)], linestyle="--" if i >= len(COLOURS) else "-",
         )  # fmt: skip
-    if ax.get_ylim()[0] > 0:
+    if ax.dataLim.ymin >= 0:  # ports in use may become fewer
         ax.set_ylim(bottom=0)
     ax.margins(x=0.01)
     plain_numbers(ax.yaxis)

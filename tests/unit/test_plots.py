@@ -239,4 +239,6 @@ def test_the_timeline_draws_all_that_is_asked_for():
     assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == len(names)
     with pytest.raises(EvtsimError, match=r"counts has 'foo' .expected some of: set, "):
         plots.timeline(run, counts=["set", "foo"])
-    assert [line.get_label() for line in plots.timeline(run, counts="set").lines] == ["set"]
+    ax = plots.timeline(run, counts="set")
+    assert [line.get_label() for line in ax.lines] == ["set"]
+    assert ax.get_ylim()[0] == 0
